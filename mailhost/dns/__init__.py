@@ -1,0 +1,1 @@
+"""Names to addresses: resolver, cache, MX and address look-ups."""

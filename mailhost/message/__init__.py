@@ -1,0 +1,1 @@
+"""The Internet message: header, MIME structure, and the IMAP views of both."""

@@ -1,0 +1,1 @@
+"""Accepted mail until it is delivered: the durable spool and its dispatch."""

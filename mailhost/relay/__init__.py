@@ -1,0 +1,1 @@
+"""Mail for other domains: routes, connections, transactions."""

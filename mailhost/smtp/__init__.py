@@ -1,0 +1,1 @@
+"""ESMTP: the receiving server and the sending client."""

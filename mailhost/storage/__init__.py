@@ -1,0 +1,1 @@
+"""Where mail lies: Maildir++ files with an SQLite index beside them."""

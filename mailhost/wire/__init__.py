@@ -1,0 +1,1 @@
+"""What the peers write: grammar and framing of each protocol, without sockets."""
