@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "address": frozenset({"errors"}),
     "wire": BASE | {"wire"},
     "message": BASE | {"message"},
-    "interfaces": BASE,
+    "interfaces": BASE | {"interfaces"},
     "files": frozenset({"errors"}),
     "database": BASE | {"files"},
     "dns": SEAMS | {"dns"},
