@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "files": frozenset({"errors"}),
     "database": BASE | {"files"},
     "dns": SEAMS | {"dns"},
-    "directory": SEAMS | {"directory", "database", "wire.sasl"},
+    "directory": SEAMS | {"directory", "database", "wire.sasl", "wire.saslprep"},
     "storage": SEAMS | {"storage", "database", "files", "message"},
     "queue": SEAMS | {"queue", "database", "files", "message"},
     "smtp": SEAMS | {"smtp", "wire", "message"},
