@@ -74,7 +74,7 @@ def is_known(charset: str) -> bool:
 
 def decode(octets: bytes, charset: str) -> str:
     """Return the text, with U+FFFD for what is not text; unknown charsets are guessed."""
-    codec = _CODECS.get(charset.lower())
+    codec = _CODECS.get(charset) or _CODECS.get(charset.lower())
     if codec is None or codec == "cp1252":
         return guess(octets)
     return octets.decode(codec, "replace")

@@ -173,6 +173,8 @@ def base_subject_of(subject: str) -> tuple[str, bool]:
 
 def _search_text(header: Header, name: bytes) -> str:
     values = header.all(name)
+    if not values:
+        return ""
     if len(values) == 1:
         return fold(decode_text(values[0]))
     return "\n".join([fold(decode_text(value)) for value in values])

@@ -11,10 +11,10 @@ from __future__ import annotations
 import binascii
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from itertools import islice
 from mmap import mmap
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from mailhost.message import charsets
 
@@ -35,17 +35,13 @@ _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _ENCODED_WORD = re.compile(
     rb"=\?([A-Za-z0-9_\-:.+]{1,40})(?:\*[A-Za-z0-9\-]{0,40})?\?([BbQq])\?([^?\r\n]*+)\?="
 )
+_MAX_JOINED = 2000
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
-class Field(NamedTuple):
-    """Where a header field stands: name in lower case, then offsets into the octets."""
-
-    name: bytes
-    start: int
-    value: int
-    end: int
+Field: TypeAlias = tuple[bytes, int, int, int]
+"""A header field: its name in lower case, then the offsets of its start, value and end."""
 
 
 class Header:
@@ -69,8 +65,9 @@ class Header:
         fields: list[Field] = []
         first: dict[bytes, Field] = {}
         for match in islice(_FIELD.finditer(octets, start, end), MAX_FIELDS):
-            name = match[1].lower()
-            field = Field(name, match.start(), match.start(2), match.end())
+            (field_start, field_end), (_, name_end), (value_start, _) = match.regs
+            name = octets[field_start:name_end].lower()
+            field = (name, field_start, value_start, field_end)
             fields.append(field)
             if name not in first:
                 first[name] = field
@@ -83,17 +80,18 @@ class Header:
         field = self._first.get(name)
         if field is None:
             return None
-        return unfold(self._octets[field.value : field.end])
+        value = self._octets[field[2] : field[3]].strip()
+        return _FOLD.sub(b"", value) if b"\n" in value else value
 
     def all(self, name: bytes) -> list[bytes]:
         """Return the unfolded values of every field of that lower-case name."""
         if name not in self._first:
             return []
-        return [self.value(field) for field in self.fields if field.name == name]
+        return [self.value(field) for field in self.fields if field[0] == name]
 
     def value(self, field: Field) -> bytes:
         """Return the unfolded value of a field."""
-        return unfold(self._octets[field.value : field.end])
+        return unfold(self._octets[field[2] : field[3]])
 
     def raw(self, names: Collection[bytes]) -> bytes:
         """Return the octets of all fields of those lower-case names, as they stand."""
@@ -149,6 +147,8 @@ def fold(text: str) -> str:
     """
     if text.isascii():
         folded = text.lower()
+        if "  " not in folded and folded.isprintable():
+            return folded
     else:
         folded = unicodedata.normalize("NFKC", text).casefold()
     words = " ".join(folded.split())
@@ -163,33 +163,39 @@ def decode_text(value: bytes) -> str:
 
     At most `MAX_TEXT` octets are looked at. A word in an unknown charset stays as it is.
     """
-    value = value[:MAX_TEXT]
-    text = "".join(_decode_words(value)) if b"=?" in value else charsets.guess(value)
+    if len(value) > MAX_TEXT:
+        value = value[:MAX_TEXT]
+    text = _decode_words(value) if b"=?" in value else charsets.guess(value)
     return text if text.isprintable() else _CONTROLS.sub(" ", text)
 
 
-def _decode_words(value: bytes) -> Iterator[str]:
+def _decode_words(value: bytes) -> str:
+    pieces: list[str] = []
     position = 0
-    pending, pending_charset = bytearray(), ""
+    pending, pending_charset = b"", ""
     for match in _ENCODED_WORD.finditer(value):
         charset = match[1].decode("ascii").lower()
         octets = _decode_word(match[2], match[3]) if charsets.is_known(charset) else None
+        if octets is None:
+            continue
         between = value[position : match.start()]
         # RFC 2047 6.2: white space between encoded words is not shown. Their octets are joined
         # first, since some writers split a character between two words.
-        adjacent = bool(pending_charset) and not between.strip()
-        if octets is None:
-            continue
-        if not (adjacent and charset == pending_charset):
-            yield charsets.decode(bytes(pending), pending_charset)
-            pending.clear()
-            if not adjacent:
-                yield charsets.guess(between)
-        pending += octets
-        pending_charset = charset
-        position = match.end()
-    yield charsets.decode(bytes(pending), pending_charset)
-    yield charsets.guess(value[position:])
+        if pending_charset and not between.strip():
+            if charset == pending_charset and len(pending) < _MAX_JOINED:
+                pending += octets
+                position = match.end()
+                continue
+            between = b""
+        if pending:
+            pieces.append(charsets.decode(pending, pending_charset))
+        if between:
+            pieces.append(charsets.guess(between))
+        pending, pending_charset, position = octets, charset, match.end()
+    if pending:
+        pieces.append(charsets.decode(pending, pending_charset))
+    pieces.append(charsets.guess(value[position:]))
+    return "".join(pieces)
 
 
 def _decode_word(encoding: bytes, text: bytes) -> bytes | None:

@@ -62,7 +62,7 @@ def searchable_text(octets: Octets, part: Part | None = None) -> str:
 def _header_text(header: Header) -> str:
     return "\n".join(
         [
-            fold(f"{field.name.decode('ascii')}: {decode_text(header.value(field))}")
+            fold(f"{field[0].decode('ascii')}: {decode_text(header.value(field))}")
             for field in header.fields
         ]
     )
