@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 MAX_ADDRESSES = 10_000
 """Entries taken from one address field."""
+MAX_FIELD = 512 * 1024
+"""Octets of one address field that are looked at."""
 
 
 class Mailbox(NamedTuple):
@@ -52,6 +54,7 @@ _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 
 def parse_addresses(value: bytes) -> list[Mailbox]:
     """Return the entries of an unfolded address field, at most `MAX_ADDRESSES`."""
+    value = value[:MAX_FIELD]
     entries: list[Mailbox] = []
     position, end = 0, len(value)
     while position < end:

@@ -35,6 +35,8 @@ MAX_BOUNDARY = 200
 """Octets of a boundary; RFC 2046 5.1.1 allows 70."""
 MAX_LANGUAGES = 100
 """Language tags of one part."""
+MAX_PART_HEADERS = 2 * 1024 * 1024
+"""Octets of header of all parts together, besides the message's own."""
 _WORK_FLOOR = 64 * 1024 * 1024
 _WORK_FACTOR = 16
 _BLOCK = 1024 * 1024
@@ -148,17 +150,20 @@ def parse(octets: Octets, header: Header | None = None) -> Part:
         octets: the message.
         header: its header, if the caller has it already.
     """
+    if header is None:
+        header = Header(octets)
     return _Scan(octets).part(0, len(octets), _TEXT_PLAIN, 0, header)
 
 
 class _Scan:
     """One parse: the octets, and what is left of its budgets."""
 
-    __slots__ = ("octets", "parts", "work")
+    __slots__ = ("header_room", "octets", "parts", "work")
 
     def __init__(self, octets: Octets) -> None:
         self.octets = octets
         self.parts = 0
+        self.header_room = MAX_PART_HEADERS
         # Octets looked through for boundaries and header ends: nesting multiplies the size of the
         # message by its depth, which must not become hours.
         self.work = _WORK_FLOOR + _WORK_FACTOR * len(octets)
@@ -176,7 +181,8 @@ class _Scan:
         body = header_end(octets, start, end)
         self.work -= body - start
         if header is None:
-            header = Header(octets, start, body)
+            header = Header(octets, start, min(body, start + self.header_room))
+            self.header_room = max(self.header_room - (body - start), 0)
         value = header.first(b"content-type")
         media = (value and parse_media_type(value)) or default
         value = header.first(b"content-transfer-encoding")
@@ -209,7 +215,7 @@ class _Scan:
         return media, self.part(start, end, _TEXT_PLAIN, depth + 1)
 
     def may_descend(self, depth: int) -> bool:
-        return depth < MAX_DEPTH and self.parts < MAX_PARTS and self.work > 0
+        return depth < MAX_DEPTH and self.parts < MAX_PARTS and self.work > 0 < self.header_room
 
     def multipart(
         self, media: tuple[bytes, bytes, Parameters], start: int, end: int, depth: int
@@ -224,7 +230,7 @@ class _Scan:
         self.work -= end - start
         opened, position = self.delimiter(boundary, start, end)
         while opened >= 0 and position >= 0:
-            if self.parts >= MAX_PARTS:
+            if not self.may_descend(depth):
                 children.append(self.opaque(position, end))
                 break
             closed, following = self.delimiter(boundary, position, end)

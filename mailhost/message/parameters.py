@@ -34,6 +34,7 @@ _PARAMETER = re.compile(
     rb"[^;]*+",
     re.DOTALL,
 )
+_SEPARATORS = re.compile(rb"[;\s]++")
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 # RFC 2231 3 and 4.1: name*number, either with a final * for "encoded".
 _SEGMENT = re.compile(rb"([^*]++)(?:\*([0-9]{1,3}))?(\*)?\Z")
@@ -79,7 +80,8 @@ def _parameters(value: bytes, position: int) -> Parameters:
     while position >= 0 and len(parameters) < MAX_PARAMETERS:
         match = _PARAMETER.match(value, position)
         if match is None:
-            position = value.find(b";", position + 1)
+            run = _SEPARATORS.match(value, position)
+            position = value.find(b";", run.end() if run else position + 1)
             continue
         text = match[3] or b"" if match[2] is None else match[2]
         if b"\\" in text and match[2] is not None:
