@@ -26,14 +26,15 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "message": BASE | {"message"},
     "interfaces": BASE | {"interfaces"},
     "files": frozenset({"errors"}),
+    "channel_binding": frozenset(),
     "database": BASE | {"files"},
     "dns": SEAMS | {"dns"},
     "directory": SEAMS | {"directory", "database", "wire.sasl", "wire.saslprep"},
     "storage": SEAMS | {"storage", "database", "files", "message"},
     "queue": SEAMS | {"queue", "database", "files", "message"},
-    "smtp": SEAMS | {"smtp", "wire", "message"},
-    "imap": SEAMS | {"imap", "wire", "message"},
-    "pop3": SEAMS | {"pop3", "wire", "message"},
+    "smtp": SEAMS | {"smtp", "wire", "message", "channel_binding"},
+    "imap": SEAMS | {"imap", "wire", "message", "channel_binding"},
+    "pop3": SEAMS | {"pop3", "wire", "message", "channel_binding"},
     "relay": SEAMS | {"relay", "smtp.client", "dns.mx", "wire.sasl"},
     "config": BASE,
     "observe": BASE,
@@ -55,7 +56,18 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "tap": frozenset({"*"}),
 }
 
-PURE = {"units", "ids", "reply", "errors", "address", "criteria", "wire", "message", "files"}
+PURE = {
+    "units",
+    "ids",
+    "reply",
+    "errors",
+    "address",
+    "criteria",
+    "wire",
+    "message",
+    "files",
+    "channel_binding",
+}
 """Packages that import nothing of Twisted."""
 
 ONLY_DEFER = {"interfaces"}
