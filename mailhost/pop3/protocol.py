@@ -89,7 +89,8 @@ class POP3ServerProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Give octets to the session and send what it says in one piece."""
         session = self._session
-        if session is None or self._closing:
+        # Octets before the handshake ends are no commands of this session (R-15).
+        if session is None or self._closing or self._handshaking:
             return
         self._active = self._parts.clock.seconds()
         self.cork()
