@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 
 from mailhost.errors import SyntaxFault
+from mailhost.wire.line_ends import canonical, has_bare_cr, has_bare_lf
 
 MAX_REPLY_LINE = 4096
 """Octets of one reply line; RFC 5321 4.5.3.1.5 allows 512, servers send more."""
@@ -148,12 +149,6 @@ def _without(text: str, enhanced: str) -> str:
     return text.removeprefix(f"{enhanced} ")
 
 
-# A CR that no LF follows, and an LF that no CR precedes: both found from their first octet, which
-# lets the regular expression engine skip ahead as memchr does.
-_BARE_CR = re.compile(rb"\r(?!\n)")
-_BARE_LF = re.compile(rb"\n(?<!\r\n)")
-
-
 class DotStuffer:
     """
     Makes content into what stands between 354 and its answer (RFC 5321 4.5.2).
@@ -176,8 +171,8 @@ class DotStuffer:
             self._pending_cr = True
         if not chunk:
             return b""
-        if _BARE_CR.search(chunk) or _BARE_LF.search(chunk):
-            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+        if has_bare_cr(chunk) or has_bare_lf(chunk):
+            chunk = canonical(chunk)
         first = b"." if self._at_line_start and chunk[:1] == b"." else b""
         self._at_line_start = chunk[-1:] == b"\n"
         if b"\r\n." in chunk:
