@@ -371,6 +371,9 @@ class FakeTransport(StringTransport):
         """Note that TLS was asked for."""
         self.tls_contexts.append(context)
 
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nothing is delayed here."""
+
     def getHandle(self) -> FakeTLS:
         """Return TLS facts."""
         return FakeTLS()

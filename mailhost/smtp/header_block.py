@@ -84,7 +84,7 @@ def message_id(header: bytes) -> str:
     # The value may stand on the next line.
     if end >= 0 and not header[start:end].strip() and header[end + 2 : end + 3] in (b" ", b"\t"):
         start, end = end + 2, lower.find(b"\r\n", end + 2)
-    value = header[start : end if end >= 0 else None]
+    value = header[start : end if end >= 0 else None].strip()
     return safe_text(value.decode("utf-8", "replace"), _MAX_MESSAGE_ID)
 
 

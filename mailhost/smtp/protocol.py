@@ -89,7 +89,8 @@ class SMTPServerProtocol(Protocol):
         transport: Any = self.transport
         self._started = self._heard = self._clock.seconds()
         self._peer = str(getattr(transport.getPeer(), "host", ""))
-        if ITCPTransport.providedBy(transport):
+        # A UNIX socket has a TCP transport's methods, and no address.
+        if self._peer and ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
         self.factory.connections.add(self)
         self._admitted = self._parts.limits.admit(self._peer)
@@ -104,10 +105,8 @@ class SMTPServerProtocol(Protocol):
         transport.registerProducer(self, True)
         name = new_id(self._started, self._parts.random_bytes)
         self._session = SMTPServerSession(self._settings, self._parts, self, name, self._peer)
-        if self._settings.greet_delay > 0:
-            self._greeting = self._clock.callLater(self._settings.greet_delay, self._greet)
-        else:
-            self._greet()
+        if not self._shaking_hands:
+            self._greet_in_time()
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets."""
@@ -159,12 +158,16 @@ class SMTPServerProtocol(Protocol):
         self._shaking_hands = False
         self._heard = self._clock.seconds()
         self._reschedule()
+        if not self._greeted:
+            self._greet_in_time()
 
     # IPushProducer, by which the transport tells whether the peer reads
 
     def pauseProducing(self) -> None:
         """The peer does not read: take no more commands from it."""
-        self._pause(_PEER_DOES_NOT_READ)
+        # Within a handshake nothing can be written until something was read.
+        if not self._shaking_hands:
+            self._pause(_PEER_DOES_NOT_READ)
 
     def resumeProducing(self) -> None:
         """The peer reads again."""
@@ -259,6 +262,12 @@ class SMTPServerProtocol(Protocol):
         self._tls_wanted = True
 
     # Replies
+
+    def _greet_in_time(self) -> None:
+        if self._settings.greet_delay > 0:
+            self._greeting = self._clock.callLater(self._settings.greet_delay, self._greet)
+        else:
+            self._greet()
 
     def _greet(self) -> None:
         assert self._session is not None
@@ -366,7 +375,7 @@ class SMTPServerProtocol(Protocol):
         if not self._paused:
             return
         self._paused &= ~reason
-        if not self._paused:
+        if not (self._paused or self._closing):
             self._heard = self._clock.seconds()
             self._start_window()
             self.transport.resumeProducing()  # type: ignore[union-attr]

@@ -6,8 +6,10 @@ import itertools
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+from zope.interface import alsoProvides
 
 from mailhost.address import Address
 from mailhost.reply import Reply
@@ -48,7 +50,7 @@ class SMTPPeer:
     A server under test, and what is around it.
 
     Options beside the settings: ``tls no`` leaves out STARTTLS, ``auth no`` the authenticator,
-    ``full yes`` the room in the spool.
+    ``full yes`` the room in the spool; ``implicit yes`` has TLS from the start.
     """
 
     def __init__(self, options: dict[str, str] | None = None, late: bool = False) -> None:
@@ -78,6 +80,9 @@ class SMTPPeer:
         )
         self.factory = SMTPServerFactory(settings_of(options), self.parts)
         self.transport = FakeTransport()
+        self.implicit = options.get("implicit") == "yes"
+        if self.implicit:
+            alsoProvides(self.transport, ISSLTransport)
         self.protocol: SMTPServerProtocol = self.factory.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
         self.handshakes = 0
@@ -99,6 +104,10 @@ class SMTPPeer:
 
     def start_tls(self) -> bool:
         """Finish a handshake that was asked for."""
+        if self.implicit:
+            self.implicit = False
+            self.protocol.handshakeCompleted()
+            return True
         if len(self.transport.tls_contexts) == self.handshakes:
             return False
         self.handshakes += 1
