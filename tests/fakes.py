@@ -47,7 +47,6 @@ from mailhost.interfaces.spool import (
 from mailhost.reply import Reply
 from mailhost.units import AccountID, QueueID
 
-
 # --- Late answers ---
 
 
