@@ -297,7 +297,14 @@ class SMTPServerProtocol(Protocol):
 
     def _no_answer(self, failure: Failure) -> None:
         # The session lets no failure through; this one is ours.
-        self.log.failure("no answer", failure=failure, event="smtp.command.fault", verb="")
+        assert self._session is not None
+        self.log.failure(
+            "no answer",
+            failure=failure,
+            event="smtp.command.fault",
+            session=self._session.session,
+            verb="",
+        )
         self._late_answer(replies.OUR_FAULT)
 
     def _written(self, _: object) -> None:
