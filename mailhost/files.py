@@ -82,6 +82,15 @@ class FileOperations:
         """Return what the file system knows of a name, links not followed."""
         return os.stat(path, follow_symlinks=False)
 
+    def room(self, path: str | Path) -> tuple[int, int | None]:
+        """
+        Return the free octets and inodes of the file system that holds the path.
+
+        Counted is what an ordinary user may take; inodes are None where they are not limited.
+        """
+        facts = os.statvfs(path)
+        return facts.f_bavail * facts.f_frsize, facts.f_favail if facts.f_files else None
+
     def sync_data(self, descriptor: int) -> None:
         """Return when the file's octets and size are on stable storage."""
         os.fdatasync(descriptor)

@@ -292,7 +292,7 @@ def remote_recipients(
     """
     Return rows, not numbered yet, for the addresses that are relayed, each address once.
 
-    `next_hop` says what an address is dispatched by, never `LOCAL`; the first attempt is `due` then.
+    `next_hop` says what an address is dispatched by, never `LOCAL`; the first attempt is at `due`.
     """
     rows: dict[str, QueueRecipient] = {}
     for recipient in envelope.recipients:
