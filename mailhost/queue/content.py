@@ -25,6 +25,7 @@ import errno
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -269,8 +270,8 @@ class ContentFile:
             self._error = self._error or error
 
 
-def failed(error: MailhostError) -> Deferred[None]:
+def failed(error: MailhostError) -> Deferred[Any]:
     """Return a Deferred that has failed."""
-    result: Deferred[None] = Deferred()
+    result: Deferred[Any] = Deferred()
     result.errback(Failure(error))
     return result

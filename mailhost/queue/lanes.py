@@ -31,7 +31,7 @@ class Lane(Protocol):
         """The same, and fire on the event thread with what the call returns or raises."""
 
     def stop(self) -> None:
-        """End the thread after what was given so far; no call may follow."""
+        """End the thread after what was given so far; what comes later is not done."""
 
 
 def deferred_call(
@@ -67,9 +67,12 @@ class ThreadLane:
         self._answer = call_from_thread
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: Thread | None = None
+        self._stopped = False
 
     def run(self, call: Callable[[], None]) -> None:
         """Do this after all that was given before. The call must not raise."""
+        if self._stopped:
+            return
         if self._thread is None:
             self._thread = Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
@@ -80,7 +83,8 @@ class ThreadLane:
         return deferred_call(call, self.run, self._answer)
 
     def stop(self) -> None:
-        """End the thread after what was given so far; no call may follow."""
+        """End the thread after what was given so far; what comes later is not done."""
+        self._stopped = True
         if self._thread is not None:
             self._calls.put(None)
 

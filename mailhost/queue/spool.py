@@ -215,9 +215,10 @@ class Spool(JournalEvents):
         def drained(_: object) -> Deferred[None]:
             for lane in self._lanes:
                 lane.stop()
-            self._reading.run(self._reader.close)
+            # The writer closes last: only it can fold the log into the database.
+            closed = self._reading.defer(self._reader.close)
             self._reading.stop()
-            return self._runner.stop()
+            return closed.addCallback(lambda _: self._runner.stop())
 
         def broken(failure: Failure) -> None:
             self.log.failure("the spool did not close", failure, event="queue.stop.failed")
@@ -235,6 +236,8 @@ class Spool(JournalEvents):
 
     def settle(self, queue_ids: Sequence[QueueID]) -> Deferred[None]:
         """Fire when none of these is held any longer: each copy is durable in its mailbox."""
+        if not self._open:
+            return failed(SpoolFault("the spool is closed"))
         result: Deferred[None] = Deferred()
         wanted = tuple(queue_ids)
         self._runner.put(lambda: self._journal.settle(wanted, result))
@@ -342,23 +345,25 @@ class Spool(JournalEvents):
 
     def destinations(self) -> Deferred[list[tuple[str, float]]]:
         """Fire with every next hop that has waiting recipients, and its earliest time."""
-        return self._reading.defer(self._reader.destinations)
+        return self.read(SpoolReader.destinations)
 
     def failed_messages(self) -> Deferred[list[int]]:
         """Fire with the messages whose senders are still to be told of failures."""
-        return self._reading.defer(self._reader.failed_messages)
+        return self.read(SpoolReader.failed_messages)
 
     def claims(self, next_hop: str, limit: int, excluded: frozenset[int]) -> Deferred[Claims]:
         """Fire with messages that are due now for a next hop, without those excluded."""
         now = self._clock.now()
-        return self._reading.defer(lambda: self._reader.claims(next_hop, now, limit, excluded))
+        return self.read(lambda reader: reader.claims(next_hop, now, limit, excluded))
 
     def report(self, message: int, limit: int, full_limit: int) -> Deferred[Reportable | None]:
         """Fire with what a report about the message is made from; see `SpoolReader.report`."""
-        return self._reading.defer(lambda: self._reader.report(message, limit, full_limit))
+        return self.read(lambda reader: reader.report(message, limit, full_limit))
 
     def read(self, question: Callable[[SpoolReader], T]) -> Deferred[T]:
-        """Fire with the reader's answer."""
+        """Fire with the reader's answer; SpoolFault."""
+        if not self._open:
+            return failed(SpoolFault("the spool is closed"))
         return self._reading.defer(lambda: question(self._reader))
 
     def record(self, message: int, changes: Sequence[Change]) -> Deferred[None]:
@@ -379,11 +384,15 @@ class Spool(JournalEvents):
 
     def drop(self, queue_ids: Sequence[QueueID]) -> Deferred[int]:
         """Remove queued messages without a bounce, and fire with how many there were."""
+        if not self._open:
+            return failed(SpoolFault("the spool is closed"))
         wanted = tuple(queue_ids)
         return self._job(lambda: self._journal.drop(wanted))
 
     def make_due(self, queue_ids: Sequence[QueueID] | None) -> Deferred[int]:
         """Make waiting recipients of these or of all messages due; fire with the messages."""
+        if not self._open:
+            return failed(SpoolFault("the spool is closed"))
         wanted = None if queue_ids is None else tuple(queue_ids)
         return self._job(lambda: self._journal.retry(wanted))
 
