@@ -39,7 +39,8 @@ class Destination:
         claimed: the messages that attempts are running for, by number.
         loading: its next messages are being read.
         queued: it stands in the rotation.
-        dead: the status of the attempt that made it dead, while others are put off with it.
+        dead: the status of the attempt that made it dead, while what was due at that moment,
+            `dead_at`, is put off with it.
     """
 
     next_hop: str
@@ -51,6 +52,7 @@ class Destination:
     queued: bool = False
     unreached: int = 0
     dead: DeliveryStatus | None = None
+    dead_at: float = 0.0
 
     def __post_init__(self) -> None:
         # Local mail is all the work of one thread: a second attempt at once gains nothing.
@@ -66,7 +68,12 @@ class Destination:
         """Whether nothing is known of it that must be kept."""
         return not self.claimed and not self.loading and self.earliest == inf
 
-    def learn(self, statuses: Sequence[DeliveryStatus]) -> None:
+    def revive(self) -> None:
+        """Allow attempts again when all that was due at its death has been put off."""
+        if self.earliest > self.dead_at and not self.loading:
+            self.dead = None
+
+    def learn(self, statuses: Sequence[DeliveryStatus], now: float) -> None:
         """Adapt to what an attempt brought."""
         if self.next_hop == LOCAL:
             return
@@ -75,6 +82,7 @@ class Destination:
             self.window = max(1.0, self.window / 2)
             if self.unreached >= self.concurrency.dead_after:
                 self.dead = statuses[0]
+                self.dead_at = now
         elif any(status.reply_code == 421 for status in statuses):
             # RFC 5321 3.8: the host shuts the channel; it has too much of us or of others.
             self.unreached = 0

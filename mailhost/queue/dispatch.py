@@ -273,6 +273,7 @@ class Dispatcher:
             turns -= 1
             destination = self._rotation.popleft()
             destination.queued = False
+            destination.revive()
             if destination.earliest > now or (destination.free <= 0 and not destination.dead):
                 continue
             if self._has_place(destination):
@@ -308,8 +309,12 @@ class Dispatcher:
         """Read the destination's next message, holding a place for it."""
         destination.loading = True
         self._reserved += 1
-        limit = SHARED_PORTION if destination.dead else 1
-        reading = self._spool.claims(destination.next_hop, limit, frozenset(destination.claimed))
+        limit, due = 1, self._clock.now()
+        if destination.dead:
+            # What came later deserves an attempt of its own.
+            limit, due = SHARED_PORTION, destination.dead_at
+        claimed = frozenset(destination.claimed)
+        reading = self._spool.claims(destination.next_hop, due, limit, claimed)
         before = destination.earliest
 
         def loaded(claims: Claims) -> None:
@@ -333,8 +338,7 @@ class Dispatcher:
                     self._finish(destination, claim, [destination.dead] * len(claim.recipients))
                 else:
                     self._attempt(destination, claim)
-            if not claims.claims and not claims.damaged:
-                destination.dead = None
+            destination.revive()
             self._again(destination)
 
         def failed(failure: Failure) -> None:
@@ -385,7 +389,8 @@ class Dispatcher:
             self._log_attempt(claim, statuses, self._clock.now() - started)
             if self._stopping:
                 statuses = [_undecided(status) for status in statuses]
-            destination.learn([status for status in statuses if status is not None])
+            known = [status for status in statuses if status is not None]
+            destination.learn(known, self._clock.now())
             self._finish(destination, claim, statuses)
             self._again(destination)
 

@@ -351,10 +351,11 @@ class Spool(JournalEvents):
         """Fire with the messages whose senders are still to be told of failures."""
         return self.read(SpoolReader.failed_messages)
 
-    def claims(self, next_hop: str, limit: int, excluded: frozenset[int]) -> Deferred[Claims]:
-        """Fire with messages that are due now for a next hop, without those excluded."""
-        now = self._clock.now()
-        return self.read(lambda reader: reader.claims(next_hop, now, limit, excluded))
+    def claims(
+        self, next_hop: str, due: float, limit: int, excluded: frozenset[int]
+    ) -> Deferred[Claims]:
+        """Fire with messages that are due by then for a next hop, without those excluded."""
+        return self.read(lambda reader: reader.claims(next_hop, due, limit, excluded))
 
     def report(self, message: int, limit: int, full_limit: int) -> Deferred[Reportable | None]:
         """Fire with what a report about the message is made from; see `SpoolReader.report`."""
