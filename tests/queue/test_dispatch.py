@@ -13,7 +13,7 @@ from mailhost.address import Address
 from mailhost.errors import NoSuchEntry, SpoolFault
 from mailhost.interfaces.spool import DeliveryRequest, IQueue, Recipient
 from mailhost.queue.destinations import Concurrency, Destination
-from mailhost.queue.schedule import DAY, HOUR, MINUTE
+from mailhost.queue.schedule import DAY, HOUR, MINUTE, RetrySchedule
 from mailhost.reply import Action, DeliveryStatus
 from mailhost.units import QueueID
 from tests.queue.rig import (
@@ -489,6 +489,8 @@ class ModelTests(DispatchTestCase):
                 kind
             ]
 
+        schedule = RetrySchedule(lifetime=DAY)
+
         def equip(rig: Rig) -> Rig:
             rig.agent.answer = answer
             rig.agent.duration = lambda request: chance.choice([0.0, 0.5, 3.0])
@@ -500,7 +502,7 @@ class ModelTests(DispatchTestCase):
 
         relayed: list[tuple[str, str]] = []
         expected: set[tuple[str, str]] = set()
-        equip(self.rig)
+        self.rig = equip(self.make(schedule=schedule))
         for number in range(1000):
             hop = chance.choice(hops)
             self.rig.send(f"m{number:04}", remote(f"u{number}@{hop}"))
@@ -511,7 +513,7 @@ class ModelTests(DispatchTestCase):
             self.rig.stop()
             listen(self.rig)
             self.rig = equip(
-                Rig(self.directory, clock=self.rig.clock, store=self.rig.store)
+                Rig(self.directory, clock=self.rig.clock, store=self.rig.store, schedule=schedule)
             ).start()
             self.rig.advance(HOUR, 60)
         for _ in range(30_000):
