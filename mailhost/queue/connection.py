@@ -63,7 +63,7 @@ class SpoolDatabase:
         try:
             # Mail goes a second after it came: zeros over it would double what is written.
             connection.execute("PRAGMA secure_delete=OFF")
-            connection.execute("PRAGMA cache_size=-16000")
+            connection.execute("PRAGMA cache_size=-4000")
             migrate(connection, STEPS, str(self.path))
         except BaseException:
             connection.close()

@@ -11,9 +11,8 @@ turns, one message a turn; none has more than `Concurrency.limit` places of the 
 What waits is not in memory: per destination there is the time of its earliest recipient, and
 messages are read from the spool when there is a place for them.
 
-Times of attempts are the steady clock's; timers are the reactor's and never longer than
-`LONGEST_SLEEP`, so that a reactor whose clock is set back wakes nevertheless. With an empty queue
-there is no timer.
+Times of attempts are the steady clock's; timers are the reactor's, and no longer than
+`LONGEST_SLEEP`. With an empty queue there is no timer.
 """
 
 from __future__ import annotations
@@ -50,6 +49,9 @@ READ_AGAIN = 5.0
 
 STARTED_LATELY = 3600.0
 """Seconds after a start in which nothing expires: what lay still while we were down is tried."""
+
+STOP_RECORDING = 1.0
+"""Seconds for which a stop waits for the last outcomes to be written."""
 
 SHARED_PORTION = 50
 """Messages for a dead destination that are put off at once."""
@@ -154,23 +156,35 @@ class Dispatcher:
         self._cancel_timer()
         done: Deferred[None] = Deferred()
 
+        def end() -> None:
+            for timer in timers:
+                if timer.active():
+                    timer.cancel()
+            if not done.called:
+                done.callback(None)
+
+        def give_up() -> None:
+            # The outcome of an attempt cannot be written: it will be made once more (P3).
+            self.log.error(event="queue.stop.unrecorded", records=len(self._recording))
+            end()
+
         def cut() -> None:
             self._stopping = True
             for attempt in list(self._attempts):
                 attempt.cancel()
 
-        timer = self._reactor.callLater(self._stop_grace, cut)
-
         def check() -> None:
-            if self._attempts or self._recording:
-                waiting = [*self._attempts, *self._recording]
-                # A Deferred of our own each: the attempts' results are not ours to take.
+            waiting = [*self._attempts, *self._recording]
+            if waiting:
+                # Deferreds of our own: the attempts' results are not ours to take.
                 DeferredList([_after(one) for one in waiting]).addCallback(lambda _: check())
-                return
-            if timer.active():
-                timer.cancel()
-            done.callback(None)
+            else:
+                end()
 
+        timers = [
+            self._reactor.callLater(self._stop_grace, cut),
+            self._reactor.callLater(self._stop_grace + STOP_RECORDING, give_up),
+        ]
         check()
         return done
 

@@ -30,8 +30,7 @@ from mailhost.units import AccountID, MailboxID, QueueID
 LOCAL = ""
 """The next hop of recipients that stay here."""
 
-MAX_DIAGNOSTIC = 1000
-"""Characters of a peer's words that are kept."""
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class State(IntEnum):
@@ -162,7 +161,7 @@ Change: TypeAlias = Remove | Defer | Fail | Warned | Redate
 def pack(envelope: Envelope) -> str:
     """Return the envelope, without its queue id, as text for its row."""
     reverse_path = envelope.reverse_path
-    return json.dumps(
+    return _encode(
         [
             None if reverse_path is None else str(reverse_path),
             envelope.received_at,
@@ -182,8 +181,7 @@ def pack(envelope: Envelope) -> str:
                 ]
                 for recipient in envelope.recipients
             ],
-        ],
-        separators=(",", ":"),
+        ]
     )
 
 
@@ -222,7 +220,7 @@ def unpack(queue_id: QueueID, text: str) -> Envelope:
 
 def pack_target(target: LocalTarget | None) -> str | None:
     """Return a local target as text for a recipient's row."""
-    return None if target is None else json.dumps(_target_fields(target), separators=(",", ":"))
+    return None if target is None else _encode(_target_fields(target))
 
 
 def unpack_target(text: str | None) -> LocalTarget | None:
@@ -307,7 +305,7 @@ def remote_recipients(
                     str(recipient.forward_path),
                     None,
                     recipient.orcpt,
-                    recipient.notify,
+                    tuple(map(str.upper, recipient.notify)),
                     next_attempt=due,
                 )
     return list(rows.values())
@@ -336,7 +334,7 @@ def unplaced_recipients(
                 path,
                 target,
                 recipient.orcpt,
-                recipient.notify,
+                tuple(map(str.upper, recipient.notify)),
                 State.FAILED if result.action is Action.FAILED else State.WAITING,
                 attempts=1,
                 next_attempt=due,

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -199,6 +200,16 @@ class AttemptTests(DispatchTestCase):
         self.rig.run()
         self.assertEqual(self.rig.agent.relayed, [("q1", "x@far.example")])
 
+    def test_stop_does_not_wait_for_a_disk_that_takes_no_outcome(self) -> None:
+        """Within five seconds the dispatcher ends, whatever cannot be written."""
+        self.rig.spool.record = lambda message, changes: Deferred()  # type: ignore[method-assign]
+        self.rig.accept("q1", remote("x@far.example"))
+        stopping = self.rig.dispatcher.stop()
+        self.rig.advance(4.9, 0.1)
+        self.assertNoResult(stopping)
+        self.rig.advance(0.2, 0.1)
+        self.successResultOf(stopping)
+
 
 class FairnessTests(DispatchTestCase):
     """Destinations do not disturb one another (R-71)."""
@@ -335,7 +346,7 @@ class ReportTests(DispatchTestCase):
     def test_notify_never_is_kept(self) -> None:
         """Who asked for silence gets it (RFC 3461 4.1)."""
         self.rig.agent.answer = lambda request, address: UNKNOWN_USER
-        self.rig.accept("q1", remote("x@far.example", notify=("NEVER",)))
+        self.rig.accept("q1", remote("x@far.example", notify=("never",)))
         self.rig.advance(2)
         self.assertEqual((self.bounces(), self.rig.messages()), ([], ()))
 
