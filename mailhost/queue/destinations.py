@@ -55,8 +55,9 @@ class Destination:
     dead_at: float = 0.0
 
     def __post_init__(self) -> None:
-        # Local mail is all the work of one thread: a second attempt at once gains nothing.
-        self.window = 1.0 if self.next_hop == LOCAL else float(self.concurrency.start)
+        # There is nobody to spare: one turn of the spool's thread takes all local attempts.
+        local = self.next_hop == LOCAL
+        self.window = float(self.concurrency.limit if local else self.concurrency.start)
 
     @property
     def free(self) -> int:

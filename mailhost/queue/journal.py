@@ -206,6 +206,7 @@ class Journal:
         self._unrecorded: list[Record] = []
         self._waiters: list[Deferred[None]] = []
         self._pass_at: float | None = None
+        self._pass_soon = False
 
     # Start and stop.
 
@@ -285,7 +286,8 @@ class Journal:
             self.log.failure("the spool's thread failed", event="queue.journal.failed")
 
     def _settle_if(self, due: bool) -> None:
-        if self._unsettled and (due or self._waiters):
+        if self._unsettled and (due or self._waiters or self._pass_soon):
+            self._pass_soon = False
             self._pass()
         elif not self._unsettled:
             self._answer_waiters(None)
@@ -338,8 +340,9 @@ class Journal:
         if not entry.done:
             self._answer(entry.waiting[0])
             return
+        # One pass for all of this turn.
         self._unsettled[message.queue_id] = entry
-        self._pass()
+        self._pass_soon = True
 
     def drop(self, queue_ids: Sequence[QueueID]) -> int:
         """Remove queued messages without a bounce; return how many there were."""

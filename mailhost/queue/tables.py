@@ -363,12 +363,7 @@ class SpoolTables:
 
         Of those not `excluded` by number at most `limit`, with at most that many `recipients` each.
         """
-        chosen: list[int] = []
-        for message in self._due(next_hop, now, excluded):
-            if message not in chosen:
-                chosen.append(message)
-            if len(chosen) == limit:
-                break
+        chosen = self._due(next_hop, now, limit, excluded)
         claims = []
         for message in chosen:
             stored = self.message(message)
@@ -393,15 +388,21 @@ class SpoolTables:
             for row in self._run(f"SELECT queue_id FROM {table} WHERE large = 1"):
                 yield row[0]
 
-    def _due(self, next_hop: str, now: float, excluded: frozenset[int]) -> Iterator[int]:
+    def _due(self, next_hop: str, now: float, limit: int, excluded: frozenset[int]) -> list[int]:
         rows = self._run(
             "SELECT message FROM recipient WHERE next_hop = ? AND state = 0"
             f" AND next_attempt <= ? AND message NOT IN ({_numbers(excluded)})"
             " ORDER BY next_attempt, message",
             (next_hop, now),
         )
-        for row in rows:
-            yield row[0]
+        chosen: dict[int, None] = {}
+        for (message,) in rows:
+            chosen[message] = None
+            if len(chosen) == limit:
+                break
+        # A statement left open would keep the log from being folded into the database.
+        rows.close()
+        return list(chosen)
 
     def _message(self, row: Sequence[object]) -> StoredMessage:
         number, queue_id, accepted_at, envelope, size, large, prefix, content = row

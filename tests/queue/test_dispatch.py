@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -423,6 +424,35 @@ class ReportTests(DispatchTestCase):
         self.rig.accept("q1", remote("x@far.example"))
         self.rig.advance(2)
         self.assertEqual(self.rig.messages(), ())
+
+
+class EventTests(DispatchTestCase):
+    """One structured event for each stage, with one id in all of them."""
+
+    def test_each_stage_is_logged_with_the_queue_id(self) -> None:
+        """Accepted, delivered here, deferred, relayed, removed: in that order."""
+        events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.rig.agent.answer = lambda request, address: BUSY
+        self.rig.accept("q1", local("a@here.example", "a"), remote("x@far.example"))
+        self.rig.agent.answer = lambda request, address: DELIVERED
+        self.rig.advance(302, 10)
+        ours = [event for event in events if event.get("queue_id") == "q1"]
+        self.assertEqual(
+            [event["event"] for event in ours],
+            [
+                "queue.accepted",
+                "queue.attempt",
+                "queue.deferred",
+                "queue.delivered",
+                "queue.attempt",
+                "queue.relayed",
+                "queue.removed",
+            ],
+        )
+        self.assertEqual((ours[2]["reply"], ours[2]["retry_in"]), (450, 300))
+        self.assertEqual((ours[5]["relay_host"], ours[5]["attempts"]), ("mx.example", 2))
 
 
 class QueueTests(DispatchTestCase):
