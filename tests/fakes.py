@@ -7,7 +7,7 @@ answer at once, or when it is settled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, execute, fail, succeed
@@ -36,6 +36,7 @@ from mailhost.interfaces.login import (
     LoggedIn,
     LoginFailure,
 )
+from mailhost.interfaces.network import Answer, AnswerStatus, IResolver, MXRecord
 from mailhost.interfaces.spool import (
     Envelope,
     ISpool,
@@ -541,3 +542,83 @@ class FakeDirectory:
         if identity is None:
             raise NoSuchEntry(account_id)
         return identity
+
+
+# --- Names ------------------------------------------------------------------------------------
+
+
+@implementer(IResolver)
+class FakeResolver:
+    """
+    `IResolver` from dictionaries.
+
+    Args:
+        mx: domain to records, as ``(preference, host)``; ``(0, "")`` is the null MX.
+        addresses, txt, names: name to records.
+        failing: names that no server can answer for.
+        late: look-ups fire only when `settle` is called.
+    """
+
+    def __init__(
+        self,
+        mx: Mapping[str, Sequence[tuple[int, str]]] | None = None,
+        addresses: Mapping[str, Sequence[str]] | None = None,
+        txt: Mapping[str, Sequence[bytes]] | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
+        *,
+        failing: Sequence[str] = (),
+        secure: bool = False,
+        late: bool = False,
+    ) -> None:
+        self.records = {
+            "mx": {
+                name: tuple(MXRecord(*record) for record in records)
+                for name, records in (mx or {}).items()
+            },
+            "addresses": {name: tuple(records) for name, records in (addresses or {}).items()},
+            "txt": {name: tuple(records) for name, records in (txt or {}).items()},
+            "names": {name: tuple(records) for name, records in (names or {}).items()},
+        }
+        self.failing = set(failing)
+        self.secure = secure
+        self.late = late
+        self.asked: list[tuple[str, str]] = []
+        self._waiting: list[tuple[Deferred[Answer], Answer]] = []
+
+    def mx(self, domain: str) -> Deferred[Answer]:
+        return self._look_up("mx", domain)
+
+    def addresses(self, host: str) -> Deferred[Answer]:
+        return self._look_up("addresses", host)
+
+    def txt(self, name: str) -> Deferred[Answer]:
+        return self._look_up("txt", name)
+
+    def names(self, address: str) -> Deferred[Answer]:
+        return self._look_up("names", address)
+
+    def settle(self) -> None:
+        """Fire what was asked since, and what is asked because of it."""
+        while self._waiting:
+            waiter, answer = self._waiting.pop(0)
+            if not waiter.called:
+                waiter.callback(answer)
+
+    def _look_up(self, kind: str, name: str) -> Deferred[Answer]:
+        self.asked.append((kind, name))
+        answer = self._answer(kind, name.lower().removesuffix("."))
+        if not self.late:
+            return succeed(answer)
+        waiter: Deferred[Answer] = Deferred()
+        self._waiting.append((waiter, answer))
+        return waiter
+
+    def _answer(self, kind: str, name: str) -> Answer:
+        if name in self.failing:
+            return Answer(AnswerStatus.FAILED, problem="no server answered")
+        records = self.records[kind].get(name)
+        if records:
+            return Answer(AnswerStatus.FOUND, records, self.secure)
+        exists = any(name in table for table in self.records.values())
+        status = AnswerStatus.NO_DATA if exists else AnswerStatus.NO_NAME
+        return Answer(status, (), self.secure)
