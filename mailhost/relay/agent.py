@@ -267,12 +267,14 @@ class _Attempt:
     async def use_kept(
         self, target: _Target, key: ConnectionKey, session: SMTPClientSession
     ) -> bool:
-        """Use a kept session; False if it was found closed, and nothing was said on it."""
+        """Use a kept session; False if it was found closed, and nothing was answered on it."""
         heard, failed_sessions = session.connection.heard, self.failed_sessions
         try:
             await self.use(target, key, session)
-        except SessionFailure:
-            if self.stopped or session.connection.heard > heard:
+        except SessionFailure as failure:
+            # A server that gave up waiting may say so in reply to the first command.
+            said = session.connection.heard - heard - (failure.reply is not None)
+            if self.stopped or said:
                 raise
             self.failed_sessions = failed_sessions
             return False

@@ -150,10 +150,6 @@ class DeadHosts:
         if len(self._dead) > self._max_entries:
             del self._dead[next(iter(self._dead))]
 
-    def clear(self, address: str, port: int) -> None:
-        """Somebody answers there."""
-        self._dead.pop((address, port), None)
-
     def get(self, address: str, port: int) -> DeliveryStatus | None:
         """Return what was found out, if that is not long ago."""
         found = self._dead.get((address, port))

@@ -304,11 +304,12 @@ class Server(Protocol):
         self.chunk = 0
         self.lost = False
         self.is_tls = False
+        self.hung = False
 
     def __call__(self) -> Server:
         """Serve (again)."""
         self.buffer, self.in_data, self.chunk, self.is_tls = b"", False, 0, False
-        self.lost = False
+        self.lost = self.hung = False
         return self
 
     def connectionMade(self) -> None:
@@ -331,6 +332,10 @@ class Server(Protocol):
         elif told:
             self.send(told)
 
+    def hang(self) -> None:
+        """Answer nothing more."""
+        self.hung = True
+
     def drop(self) -> None:
         self.lost = True
         self.transport.abortConnection()
@@ -338,7 +343,7 @@ class Server(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.segments.append(data)
         self.buffer += data
-        while not self.lost and self.step():
+        while not (self.lost or self.hung) and self.step():
             pass
 
     def step(self) -> bool:

@@ -405,8 +405,8 @@ class MessageTests(Case):
 
         def refuse(server: Server) -> None:
             server.send("354 go on")
-            server.send("552 5.3.4 enough")
             end.peer.reading = False
+            self.network.soon(self.network.soon, server.send, "552 5.3.4 enough")
 
         server.replies["DATA"] = refuse
         transaction = self.transaction(content=self.content(self.file(data)))

@@ -3,9 +3,10 @@ The client's connection: octets out, replies in, one timer.
 
 At any time one batch of replies is waited for (`exchange`); with pipelining it is as long as the
 group of commands. Whatever is not the next expected reply ends the connection: garbage, a reply
-that nobody asked for, octets behind the answer to STARTTLS (R-15), 421, silence beyond the time of
-the reply that is due (RFC 5321 4.5.3.2; parts of a reply do not prolong it). Then `failed` says
-why, everyone who waits is told, and the socket is closed.
+that nobody asked for, 421, silence beyond the time of the reply that is due (RFC 5321 4.5.3.2;
+parts of a reply do not prolong it). Then `failed` says why, everyone who waits is told, and the
+socket is closed. In particular no octet that came before a command was sent can answer it: not
+after STARTTLS, where it would be an injected answer (R-15), nor after DATA.
 
 Memory is bounded by the reply reader, and on the way out by `drained`, which the sender of a large
 message waits for after each chunk.
@@ -62,7 +63,6 @@ class SMTPClientConnection(Protocol):
         self._clock = clock
         self._reader = SMTPReplyReader()
         self._batch: _Batch | None = None
-        self._before_tls = False
         self._handshake: Deferred[SSL.Connection] | None = None
         self._timer: IDelayedCall | None = None
         self._paused = False
@@ -79,18 +79,11 @@ class SMTPClientConnection(Protocol):
 
     # --- what the session calls
 
-    def exchange(
-        self,
-        data: bytes,
-        timeouts: Sequence[float],
-        *,
-        before_tls: bool = False,
-    ) -> Deferred[list[ServerReply]]:
+    def exchange(self, data: bytes, timeouts: Sequence[float]) -> Deferred[list[ServerReply]]:
         """
         Write commands and fire with their replies, as many as there are time limits.
 
-        Each reply has its own time limit in seconds, counted from the one before it. With
-        `before_tls` a positive reply must be the last octets in clear text.
+        Each reply has its own time limit in seconds, counted from the one before it.
 
         Fails with SessionFailure; `replies` then has those that came. Cancelling it ends the
         connection, on which nobody could tell any more which reply belongs to what.
@@ -100,7 +93,6 @@ class SMTPClientConnection(Protocol):
         assert self._batch is None, "one batch at a time"
         self._batch = _Batch(timeouts, self._cancelled)
         self.replies = []
-        self._before_tls = before_tls
         done = self._batch.done
         self.set_timeout(timeouts[0])
         if data:
@@ -210,7 +202,12 @@ class SMTPClientConnection(Protocol):
         for number, reply in enumerate(replies, 1):
             if self.failed is not None:
                 return
-            self._take(reply, last=number == len(replies) and not self._reader.pending)
+            rest = None
+            if number < len(replies):
+                rest = _unasked(replies[number])
+            elif self._reader.pending:
+                rest = _unasked(None)
+            self._take(reply, rest)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell everyone who waits."""
@@ -242,19 +239,16 @@ class SMTPClientConnection(Protocol):
 
     # --- inside
 
-    def _take(self, reply: ServerReply, last: bool) -> None:
+    def _take(self, reply: ServerReply, rest: SessionFailure | None) -> None:
+        # `rest` is what follows from the octets behind this reply, if it answers the last command.
         self.heard += 1
         if reply.code == 421:
             # RFC 5321 3.8: the server closes, whatever was asked.
-            self.fail(SessionFailure("4.3.2", f"the server closes: {reply}", reply))
+            self.fail(_unasked(reply))
             return
         batch = self._batch
         if batch is None:
-            self.fail(SessionFailure("4.5.0", f"the server said unasked: {reply}"))
-            return
-        if self._before_tls and reply.positive and not last:
-            # R-15: somebody put words before the handshake that would be read after it.
-            self.fail(SessionFailure("4.7.0", "octets follow the answer to STARTTLS"))
+            self.fail(_unasked(reply))
             return
         self.replies.append(reply)
         if len(self.replies) < len(batch.timeouts):
@@ -262,6 +256,9 @@ class SMTPClientConnection(Protocol):
             return
         self._batch = None
         self._stop_timer()
+        if rest is not None:
+            # What was asked is answered. Nothing more can be asked of a server that answers before.
+            self.fail(rest)
         self._wake()
         batch.done.callback(self.replies)
 
@@ -296,6 +293,12 @@ class SMTPClientConnection(Protocol):
             self.fail(TLSFailure("4.7.5", "the TLS handshake took too long"))
         else:
             self.fail(SessionFailure("4.4.2", "the server did not answer in time"))
+
+
+def _unasked(reply: ServerReply | None) -> SessionFailure:
+    if reply is not None and reply.code == 421:
+        return SessionFailure("4.3.2", f"the server closes: {reply}", reply)
+    return SessionFailure("4.5.0", "the server answered what was not asked")
 
 
 def _reason(reason: Failure) -> str:

@@ -144,9 +144,7 @@ class SMTPClientSession:
                 self.connection.quit()
                 raise SessionFailure("4.7.4", "TLS is required, and the server does not offer it")
             return
-        [reply] = await self.connection.exchange(
-            b"STARTTLS\r\n", [COMMAND_TIMEOUT], before_tls=True
-        )
+        [reply] = await self.connection.exchange(b"STARTTLS\r\n", [COMMAND_TIMEOUT])
         if reply.code != 220:
             if verified:
                 self.connection.quit()
