@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -243,9 +244,22 @@ class Network(Clock):
         server_end.protocol.makeConnection(server_end)
 
 
-@lru_cache(maxsize=8)
 def certificate(host: str) -> tuple[Any, bytes]:
     """Return what a server presents as that host, and the PEM that clients may trust."""
+    pem, private = _certificate(host)
+    return PrivateCertificate.loadPEM(private + pem).options(), pem
+
+
+def certificate_files(host: str, directory: Path) -> tuple[Path, Path]:
+    """Write certificate and key of a host as PEM files, and return their names."""
+    names = (directory / f"{host}.crt", directory / f"{host}.key")
+    for path, pem in zip(names, _certificate(host), strict=True):
+        path.write_bytes(pem)
+    return names
+
+
+@lru_cache(maxsize=8)
+def _certificate(host: str) -> tuple[bytes, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.now(UTC)
@@ -267,7 +281,7 @@ def certificate(host: str) -> tuple[Any, bytes]:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    return PrivateCertificate.loadPEM(private + pem).options(), pem
+    return pem, private
 
 
 class Server(Protocol):
