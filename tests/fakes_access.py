@@ -58,6 +58,7 @@ from mailhost.interfaces.login import (
     LoginOutcome,
 )
 from mailhost.interfaces.spool import Placement
+from mailhost.message.digest import digest
 from mailhost.units import UID, AccountID, MailboxID, ModSeq, UIDValidity
 
 DEFAULT_MAILBOXES = (
@@ -113,13 +114,8 @@ class Answers:
 
 def rendered(octets: bytes) -> tuple[bytes, bytes, bytes]:
     """Return finished ENVELOPE, BODYSTRUCTURE and BODY octets of a message."""
-    size, lines = len(octets), octets.count(b"\n")
-    body = b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" %d %d' % (size, lines)
-    return (
-        b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)",
-        body + b" NIL NIL NIL NIL)",
-        body + b")",
-    )
+    facts = digest(octets)
+    return facts.envelope, facts.body_structure, facts.body
 
 
 def header_of(octets: bytes) -> bytes:

@@ -68,6 +68,6 @@ class CommandEntry:
     stream: Callable[[IMAPSession, Cursor, int], Coroutine[Any, Any, Answer] | None] | None = None
 
 
-def offered(*names: bytes, states: State = ANY) -> tuple[Capability, ...]:
+def offered(*names: bytes, states: State = LOGGED_IN) -> tuple[Capability, ...]:
     """Return capabilities of those names."""
     return tuple(Capability(name, states) for name in names)

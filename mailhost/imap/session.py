@@ -46,7 +46,9 @@ _HOPELESS = 1 << 32
 class IMAPConnection(Protocol):
     """What a session asks of its transport."""
 
-    can_start_tls: bool
+    @property
+    def can_start_tls(self) -> bool:
+        """Whether TLS may begin now."""
 
     def write(self, data: bytes) -> None:
         """Send octets."""
@@ -86,6 +88,8 @@ class IMAPSession:
         state: of RFC 9051 3.
         access: the account's mail after login.
         mailbox, view: of the selected mailbox.
+        busy: a command runs; idling: it is IDLE.
+        tag: of the command that runs.
         condstore: mod-sequences are wanted in every FETCH response (RFC 7162 3.1).
     """
 
@@ -116,6 +120,7 @@ class IMAPSession:
         self.condstore = False
         self.gone = False
         self.busy = False
+        self.idling = False
         self.tag = b""
         self.failed_logins = 0
         self.after: Callable[[], None] | None = None
@@ -129,6 +134,7 @@ class IMAPSession:
         self._dirty = False
         self._bad_commands = 0
         self._out: list[bytes] = []
+        self._out_octets = 0
         self._feeding = False
         self._paused = False
         self._writable: Deferred[None] | None = None
@@ -184,6 +190,13 @@ class IMAPSession:
         if not self.busy:
             self._let_go()
 
+    def start_tls(self) -> None:
+        """Send what was written, forget what came in clear text (RFC 9051 11.1), begin TLS."""
+        self._send()
+        self.receiver.discard()
+        self.receiver.hold()
+        self.connection.start_tls()
+
     def tls_started(self) -> None:
         """The handshake is done: go on, with nothing remembered from before."""
         self._proceed()
@@ -193,6 +206,7 @@ class IMAPSession:
     def write(self, data: bytes) -> None:
         """Add octets to the output."""
         self._out.append(data)
+        self._out_octets += len(data)
 
     def flush(self) -> None:
         """Send what was written, unless more input of the same batch is being worked on."""
@@ -200,7 +214,7 @@ class IMAPSession:
             self._send()
 
     def _send(self) -> None:
-        out, self._out = self._out, []
+        out, self._out, self._out_octets = self._out, [], 0
         if out and not self.gone:
             self.connection.write(b"".join(out))
 
@@ -346,6 +360,9 @@ class IMAPSession:
             if not self.busy:
                 self.receiver.release()
         self.write(b"%b %b\r\n" % (tag, answer))
+        if self._out_octets >= _OUTPUT_PORTION:
+            # Many answers to one batch of input: let the transport say when it is enough.
+            self._send()
         after, self.after = self.after, None
         if after is not None:
             after()
@@ -484,6 +501,25 @@ class IMAPSession:
         )
         self.write(b"* BAD [TOOBIG] Too long\r\n")
         self.bye(b"Too long")
+
+    @property
+    def can_write(self) -> bool:
+        """Whether the client reads what is written."""
+        return not (self._paused or self.gone)
+
+    @property
+    def output_octets(self) -> int:
+        """Octets written and not yet sent."""
+        return self._out_octets
+
+    @property
+    def changed(self) -> bool:
+        """Whether something is known to have changed in the mailbox."""
+        return self._dirty
+
+    def enable_condstore(self) -> None:
+        """From now on mod-sequences are wanted (RFC 7162 3.1)."""
+        self.condstore = True
 
     # Lines and changes that a running command waits for.
 
