@@ -781,6 +781,7 @@ class FakeMailAccess:
             if box.name == "INBOX":
                 raise MailboxReadOnly(box.name)
             box.deleted = True
+            self._tick(box)
             del self.boxes[mailbox_id]
             self.notify(box)
 

@@ -174,7 +174,8 @@ class IMAPServerProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Pass octets on."""
         self._octets_in += len(data)
-        if self._closing:
+        if self._closing or (self._tls and not self._secured):
+            # Nothing that comes before the handshake is done came through TLS (R-15).
             return
         self.session.feed(data)
         self.balance()

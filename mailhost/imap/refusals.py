@@ -52,6 +52,7 @@ _ANSWERS: tuple[tuple[type[BaseException], Answer], ...] = (
     (errors.SpoolFault, b"NO [UNAVAILABLE] Not possible now, try later"),
     (errors.DirectoryError, b"NO [UNAVAILABLE] Not possible now, try later"),
     (errors.ResolverFault, b"NO [UNAVAILABLE] Not possible now, try later"),
+    (Gone, b"NO [UNAVAILABLE] The connection is lost"),
     (CancelledError, b"NO [UNAVAILABLE] Not possible now, try later"),
 )
 BUG = b"NO [SERVERBUG] Internal error"

@@ -281,7 +281,7 @@ class IMAPSession:
         if entry is None:
             self._complete(tag, b"BAD Unknown command")
         elif self.state not in entry.states:
-            self._complete(tag, b"BAD Not now")
+            self._complete(tag, b"BAD Command not allowed in this state")
         else:
             self._start(tag, entry, partial(self._run, entry, cursor))
 
