@@ -71,3 +71,41 @@ class CommandEntry:
 def offered(*names: bytes, states: State = LOGGED_IN) -> tuple[Capability, ...]:
     """Return capabilities of those names."""
     return tuple(Capability(name, states) for name in names)
+
+
+class CommandTable:
+    """
+    The commands that a server knows, by name, and what they make it offer.
+
+    Args:
+        entries: in the order in which their capabilities are listed.
+    """
+
+    def __init__(self, entries: Iterable[CommandEntry]) -> None:
+        self.entries = tuple(entries)
+        self.enables = frozenset(name for entry in self.entries for name in entry.enables)
+        self._by_name = {entry.name: entry for entry in self.entries}
+        self._dynamic = tuple(entry.offers for entry in self.entries if entry.offers is not None)
+        self._static: dict[State, bytes] = {}
+
+    def get(self, name: bytes) -> CommandEntry | None:
+        """Return the command of that name, in upper case."""
+        return self._by_name.get(name)
+
+    def without(self, *names: bytes) -> CommandTable:
+        """Return a table that lacks some commands, and what is offered for their sake."""
+        return CommandTable(entry for entry in self.entries if entry.name not in names)
+
+    def capabilities(self, session: IMAPSession) -> bytes:
+        """Return what is offered to the session in its state, with spaces between."""
+        state = session.state
+        static = self._static.get(state)
+        if static is None:
+            names = [
+                each.name
+                for entry in self.entries
+                for each in entry.capabilities
+                if state in each.states
+            ]
+            static = self._static[state] = b" ".join(dict.fromkeys([b"IMAP4rev1", *names]))
+        return b" ".join([static, *(name for offers in self._dynamic for name in offers(session))])

@@ -8,7 +8,7 @@ nothing for long is cut off. Nothing here knows IMAP.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from twisted.internet import interfaces
@@ -22,7 +22,7 @@ from zope.interface import implementer
 from mailhost import channel_binding
 from mailhost.ids import new_id
 from mailhost.imap.admission import Admission
-from mailhost.imap.entry import CommandEntry, State
+from mailhost.imap.entry import CommandTable, State
 from mailhost.imap.session import IMAPSession
 from mailhost.imap.settings import IMAPSettings
 from mailhost.imap.table import COMMANDS
@@ -285,7 +285,7 @@ class IMAPServerFactory(Factory):
         settings: IMAPSettings | None = None,
         admission: Admission | None = None,
         compute: Callable[[Callable[[], Any]], Deferred[Any]] | None = None,
-        commands: Mapping[bytes, CommandEntry] = COMMANDS,
+        commands: CommandTable = COMMANDS,
     ) -> None:
         self.authenticator = authenticator
         self.clock = clock

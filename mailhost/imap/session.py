@@ -13,7 +13,7 @@ them once: when the connection is lost, or, if a command runs then, when that ha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 from mailhost.errors import NoSuchMailbox, SyntaxFault
 from mailhost.imap.admission import Admission
-from mailhost.imap.entry import LOGGED_IN, Answer, CommandEntry, State
+from mailhost.imap.entry import LOGGED_IN, Answer, CommandEntry, CommandTable, State
 from mailhost.imap.refusals import BUG, Gone, No, answer_for
 from mailhost.imap.settings import IMAPSettings
 from mailhost.imap.view import View
@@ -79,7 +79,7 @@ class IMAPSession:
     Args:
         connection: the transport.
         authenticator: says who may log in.
-        commands: the table, by name.
+        commands: the table.
         settings: limits.
         clock: for keepalives.
         admission: counts sessions of each account and peer.
@@ -99,7 +99,7 @@ class IMAPSession:
         self,
         connection: IMAPConnection,
         authenticator: IAuthenticator,
-        commands: Mapping[bytes, CommandEntry],
+        commands: CommandTable,
         settings: IMAPSettings,
         clock: IReactorTime,
         admission: Admission,
@@ -248,12 +248,7 @@ class IMAPSession:
 
     def capabilities(self) -> bytes:
         """Return what is offered in this state, with spaces between."""
-        names = [b"IMAP4rev1"]
-        for entry in self.commands.values():
-            names += [each.name for each in entry.capabilities if self.state in each.states]
-            if entry.offers is not None:
-                names += entry.offers(self)
-        return b" ".join(dict.fromkeys(names))
+        return self.commands.capabilities(self)
 
     def flag_octets(self, uid: int, flags: tuple[str, ...]) -> bytes:
         """Return a message's flags in parentheses, \\Recent included."""

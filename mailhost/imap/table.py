@@ -7,9 +7,6 @@ what ENABLE knows follow from the entries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from mailhost.imap.commands import (
     append,
     authenticate,
@@ -37,48 +34,45 @@ from mailhost.imap.commands import (
     subscribe,
 )
 from mailhost.imap.commands import list as list_
-from mailhost.imap.entry import CommandEntry
+from mailhost.imap.entry import CommandTable
 
-COMMANDS: Mapping[bytes, CommandEntry] = MappingProxyType(
-    {
-        entry.name: entry
-        for entry in (
-            capability.COMMAND,
-            noop.NOOP,
-            logout.COMMAND,
-            starttls.COMMAND,
-            login.COMMAND,
-            authenticate.COMMAND,
-            id.COMMAND,
-            enable.COMMAND,
-            namespace.COMMAND,
-            idle.COMMAND,
-            list_.LIST,
-            list_.LSUB,
-            status.COMMAND,
-            select.SELECT,
-            select.EXAMINE,
-            create.COMMAND,
-            delete.COMMAND,
-            rename.COMMAND,
-            subscribe.SUBSCRIBE,
-            subscribe.UNSUBSCRIBE,
-            append.COMMAND,
-            noop.CHECK,
-            close.CLOSE,
-            close.UNSELECT,
-            expunge.EXPUNGE,
-            expunge.UID_EXPUNGE,
-            search.SEARCH,
-            search.UID_SEARCH,
-            fetch.FETCH,
-            fetch.UID_FETCH,
-            store.STORE,
-            store.UID_STORE,
-            copy.COPY,
-            copy.UID_COPY,
-            move.MOVE,
-            move.UID_MOVE,
-        )
-    }
+COMMANDS = CommandTable(
+    (
+        capability.COMMAND,
+        noop.NOOP,
+        logout.COMMAND,
+        starttls.COMMAND,
+        login.COMMAND,
+        authenticate.COMMAND,
+        id.COMMAND,
+        enable.COMMAND,
+        namespace.COMMAND,
+        idle.COMMAND,
+        list_.LIST,
+        list_.LSUB,
+        status.COMMAND,
+        select.SELECT,
+        select.EXAMINE,
+        create.COMMAND,
+        delete.COMMAND,
+        rename.COMMAND,
+        subscribe.SUBSCRIBE,
+        subscribe.UNSUBSCRIBE,
+        append.COMMAND,
+        noop.CHECK,
+        close.CLOSE,
+        close.UNSELECT,
+        expunge.EXPUNGE,
+        expunge.UID_EXPUNGE,
+        search.SEARCH,
+        search.UID_SEARCH,
+        fetch.FETCH,
+        fetch.UID_FETCH,
+        store.STORE,
+        store.UID_STORE,
+        copy.COPY,
+        copy.UID_COPY,
+        move.MOVE,
+        move.UID_MOVE,
+    )
 )

@@ -446,9 +446,7 @@ class SessionTests(SynchronousTestCase):
     def test_capabilities_come_from_the_table(self) -> None:
         """A command that is not in the table is neither known nor offered."""
         peer = IMAPPeer()
-        peer.factory.commands = {
-            name: entry for name, entry in COMMANDS.items() if name not in (b"MOVE", b"IDLE")
-        }
+        peer.factory.commands = COMMANDS.without(b"MOVE", b"IDLE")
         transport, protocol = peer.connect()
         self.assertNotIn(b"IDLE", transport.take())
         protocol.dataReceived(b"a LOGIN alice secret\r\nb IDLE\r\n")

@@ -9,8 +9,9 @@ from mailhost.wire.imap import commands as grammar
 
 def run(session: IMAPSession, command: grammar.Enable) -> Answer:
     """Turn on those of the extensions that some command knows; the others are passed over."""
-    known = {name for entry in session.commands.values() for name in entry.enables}
-    enabled = [name for name in dict.fromkeys(command.extensions) if name in known]
+    enabled = [
+        name for name in dict.fromkeys(command.extensions) if name in session.commands.enables
+    ]
     if b"CONDSTORE" in enabled:
         session.enable_condstore()
         if session.view is not None:

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost import criteria
 from mailhost.errors import MailboxNameRefused, MailhostError, SyntaxFault
+from mailhost.imap.entry import CommandEntry
 from mailhost.imap.table import COMMANDS
 from mailhost.wire.imap import commands, fetch_items, responses, search_keys, sequence_set, utf7
 from mailhost.wire.imap.cursor import Cursor, mailbox_name
@@ -258,7 +259,7 @@ class CursorTests(SynchronousTestCase):
 
 WORDS = st.sampled_from(
     [
-        *COMMANDS,
+        *(entry.name for entry in COMMANDS.entries),
         b"(",
         b")",
         b" ",
@@ -294,12 +295,12 @@ class AnyOctetsTests(SynchronousTestCase):
     """R-43, R-06: whatever comes is a value or a fault of the grammar."""
 
     @settings(max_examples=200, deadline=None)
-    @given(st.sampled_from(sorted(COMMANDS)), st.lists(st.one_of(WORDS, st.binary(max_size=5))))
-    def test_arguments(self, name: bytes, pieces: list[bytes]) -> None:
+    @given(st.sampled_from(COMMANDS.entries), st.lists(st.one_of(WORDS, st.binary(max_size=5))))
+    def test_arguments(self, entry: CommandEntry, pieces: list[bytes]) -> None:
         """Every parser takes any arguments without any other exception."""
         cursor = Cursor(b" " + b" ".join(pieces))
         try:
-            command = COMMANDS[name].parse(cursor)
+            command = entry.parse(cursor)
             if isinstance(command, commands.Search):
                 search_keys.parse(command.keys, command.charset, resolve)
         except MailhostError:
@@ -329,9 +330,9 @@ class AnyOctetsTests(SynchronousTestCase):
             b"BODY[",
             b"{1}\r\na ",
         )
-        for name, entry in COMMANDS.items():
+        for entry in COMMANDS.entries:
             for piece in filler:
-                cursor = Cursor(b" " + name + b" " + piece * (60_000 // len(piece)))
+                cursor = Cursor(b" " + entry.name + b" " + piece * (60_000 // len(piece)))
                 try:
                     command = entry.parse(cursor)
                     if isinstance(command, commands.Search):
