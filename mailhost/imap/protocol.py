@@ -242,7 +242,7 @@ class IMAPServerProtocol(Protocol):
         if self._output_paused or self._closing or (self._tls and not self._secured):
             # There is nobody who would read a BYE.
             self.abort()
-        elif self.session.busy and not self.session.idling:
+        elif not self.session.waits_for_client:
             self._rewind()
         else:
             self.session.bye(b"Autologout, the connection was silent for too long")

@@ -88,7 +88,7 @@ class IMAPSession:
         state: of RFC 9051 3.
         access: the account's mail after login.
         mailbox, view: of the selected mailbox.
-        busy: a command runs; idling: it is IDLE.
+        busy: a command runs. in_literal: it is in the middle of writing a literal.
         tag: of the command that runs.
         condstore: mod-sequences are wanted in every FETCH response (RFC 7162 3.1).
     """
@@ -120,7 +120,7 @@ class IMAPSession:
         self.condstore = False
         self.gone = False
         self.busy = False
-        self.idling = False
+        self.in_literal = False
         self.tag = b""
         self.failed_logins = 0
         self.after: Callable[[], None] | None = None
@@ -242,7 +242,11 @@ class IMAPSession:
 
     def bye(self, text: bytes) -> None:
         """Say why, and end the session."""
-        if self.state is not State.LOGOUT:
+        if self.in_literal:
+            # The words would be taken for octets of a message.
+            self.state = State.LOGOUT
+            self.connection.abort()
+        elif self.state is not State.LOGOUT:
             self.write(b"* BYE %b\r\n" % text)
             self.close()
 
@@ -506,6 +510,13 @@ class IMAPSession:
     def output_octets(self) -> int:
         """Octets written and not yet sent."""
         return self._out_octets
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether nothing goes on before the client sends more."""
+        if not self.busy:
+            return True
+        return self._event is not None or (self._tail is not None and not self.receiver.held)
 
     @property
     def changed(self) -> bool:

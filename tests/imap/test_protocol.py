@@ -407,6 +407,31 @@ class SessionTests(SynchronousTestCase):
         peer.protocol.connectionLost()
         self.assertEqual(peer.account("alice").listeners, 0)
 
+    def test_shutdown_inside_a_literal_says_nothing(self) -> None:
+        """A BYE would be taken for octets of the message that is being sent."""
+        peer = IMAPPeer(late=True)
+        peer.account("alice").deliver("INBOX", LARGE)
+        peer.log_in(b"INBOX")
+        peer.transport.limit = 1
+        peer.feed(b"f FETCH 1 BODY.PEEK[]\r\n")
+        peer.settle()
+        peer.factory.end_sessions()
+        self.assertTrue(peer.transport.aborted)
+        self.assertNotIn(b"BYE", peer.take_output())
+        peer.protocol.connectionLost()
+        peer.settle()
+        self.assertEqual(peer.authenticator.logouts, 1)
+
+    def test_a_slow_store_is_no_silent_client(self) -> None:
+        """The autologout does not strike while the client waits for us."""
+        peer = IMAPPeer(late=True)
+        peer.log_in(b"INBOX")
+        peer.feed(b"a SEARCH ALL\r\n")
+        peer.advance(4000)
+        self.assertFalse(peer.closed)
+        peer.settle()
+        self.assertIn(b"a OK", peer.take_output())
+
     def test_an_idle_session_of_a_deleted_mailbox_ends(self) -> None:
         """IDLE notices that the mailbox is gone."""
         peer = IMAPPeer()

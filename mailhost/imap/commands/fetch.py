@@ -223,6 +223,7 @@ class _Fetch:
 
     async def _pass_on(self, content: IContent, octets: Slice) -> None:
         position = octets.start
+        self.session.in_literal = True
         try:
             while position < octets.end:
                 piece: Any = content.read(position, min(_PIECE, octets.end - position))
@@ -239,6 +240,8 @@ class _Fetch:
             # The client waits for octets that nobody has: there is no way to say so.
             self.session.connection.abort()
             raise
+        finally:
+            self.session.in_literal = False
 
 
 def _next_portion(average: int, largest: int) -> int:

@@ -38,7 +38,6 @@ async def run(session: IMAPSession, command: grammar.Plain) -> Answer:
     """Tell changes until the client says DONE."""
     session.write(b"+ idling\r\n")
     session.expect_line()
-    session.idling = True
     keepalive = _Keepalive(session)
     try:
         first = True
@@ -52,7 +51,6 @@ async def run(session: IMAPSession, command: grammar.Plain) -> Answer:
                 await waiting
             line = await session.next_line(changes=True)
     finally:
-        session.idling = False
         keepalive.stop()
     return b"OK IDLE terminated" if line.upper() == b"DONE" else b"BAD Expected DONE"
 

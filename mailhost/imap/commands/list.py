@@ -16,6 +16,7 @@ from mailhost.wire.imap.commands import ListReturn, ListSelect
 
 MAX_PATTERN = 1000
 """Characters of a pattern; no name is as long."""
+_OUTPUT_PORTION = 16384
 
 
 @dataclass(slots=True)
@@ -109,8 +110,7 @@ async def list_(session: IMAPSession, command: grammar.List) -> Answer:
             except NoSuchMailbox:
                 # Deleted since: RFC 5819 2 has no STATUS for what cannot be selected.
                 continue
-        waiting = session.drain()
-        if waiting is not None:
+        if session.output_octets >= _OUTPUT_PORTION and (waiting := session.drain()) is not None:
             await waiting
     return b"OK LIST completed"
 
