@@ -195,19 +195,21 @@ class AccountStore:
 
     # Reservations
 
-    def reserve(self, folder: Folder, count: int) -> None:
+    def reserve(self, folder: Folder | None, count: int) -> None:
         """
-        Make sure that the next UIDs and some mod-sequences are durably reserved.
+        Make sure that the next UIDs and ten mod-sequences are durably reserved.
 
-        Call before a transaction. Raises OSError or sqlite3.Error; then nothing was given out.
+        Call before a transaction, without a mailbox when it takes no UID. Raises OSError or
+        sqlite3.Error; then nothing was given out.
         """
         database = self.database
-        last = folder.uid_next + count - 1
+        last = folder.uid_next + count - 1 if folder is not None else 0
         if last > MAX_UID:
-            raise OverflowError(f"mailbox {folder.mailbox_id} has no UID left")
-        if last <= folder.uid_reserved and database.mod_seq + 10 <= database.mod_seq_reserved:
+            raise OverflowError("a mailbox has no UID left")
+        more_uids = folder is not None and last > folder.uid_reserved
+        if not more_uids and database.mod_seq + 10 <= database.mod_seq_reserved:
             return
-        if last > folder.uid_reserved:
+        if folder is not None and more_uids:
             reserved = min(last + UID_BLOCK, MAX_UID)
             append_uids(
                 self.files, self.path(folder), (), reserved=reserved, first=not folder.listed

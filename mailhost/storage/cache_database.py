@@ -99,14 +99,14 @@ def is_busy(error: sqlite3.Error) -> bool:
     return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def put_digests(connection: sqlite3.Connection, rows: Iterable[tuple[int, Digest]]) -> None:
-    """Keep digests, by message."""
+def put_digests(connection: sqlite3.Connection, rows: Iterable[tuple[int, bytes, Digest]]) -> None:
+    """Keep digests of (message, blob, digest)."""
     connection.executemany(
         "INSERT OR REPLACE INTO cache.digest VALUES (?,?,?,?,?,?,?,?,?)",
         [
             (
                 message,
-                digest.blob,
+                blob,
                 digest.envelope,
                 digest.body_structure,
                 digest.body,
@@ -115,7 +115,7 @@ def put_digests(connection: sqlite3.Connection, rows: Iterable[tuple[int, Digest
                 digest.display_to,
                 digest.usual_fields,
             )
-            for message, digest in rows
+            for message, blob, digest in rows
         ],
     )
 

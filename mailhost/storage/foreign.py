@@ -166,6 +166,9 @@ def _match(
     flags = account.database.words.merged(row.flags, before, letters, folder.keywords)
     if flags != row.flags:
         difference.reflagged.append((row, flags))
+    if account.database.words.letters(flags, folder.keywords) != letters:
+        account.unwritten.add((folder.row, row.uid))
+        account.surroundings.touched(account.account_id)
 
 
 def _apply(account: AccountStore, folder: Folder, difference: _Difference) -> bool:

@@ -127,7 +127,7 @@ def _begin_epoch(account: AccountStore, database: AccountDatabase) -> None:
 def _finish(account: AccountStore) -> None:
     # What a crash left in the journals, and names that do not show their flags.
     database = account.database
-    _finish_deletions(account)
+    finish_deletions(account)
     renames = database.pending_renames()
     if renames:
         for source, target in renames:
@@ -139,7 +139,7 @@ def _finish(account: AccountStore) -> None:
     if copies:
         for row, location in copies:
             if row in database.folders:
-                _unlink(account, account.file(database.folders[row], location))
+                unlink(account, account.file(database.folders[row], location))
         with database.transaction():
             database.clear_pending_copies()
     for folder in database.folders.values():
@@ -147,7 +147,8 @@ def _finish(account: AccountStore) -> None:
             _find_unwritten(account, folder)
 
 
-def _finish_deletions(account: AccountStore) -> None:
+def finish_deletions(account: AccountStore) -> None:
+    """Move the directories of deleted mailboxes out of the Maildir."""
     database = account.database
     for mailbox_id, directory, file in database.unfinished_deletions():
         rename_directory(account, directory, f"../expunged/{file}")
@@ -165,7 +166,8 @@ def rename_directory(account: AccountStore, source: str, target: str) -> None:
             raise
 
 
-def _unlink(account: AccountStore, path: str) -> None:
+def unlink(account: AccountStore, path: str) -> None:
+    """Remove a file that may be gone."""
     try:
         account.files.unlink(path)
     except FileNotFoundError:
@@ -197,13 +199,13 @@ def _rebuild(account: AccountStore, database: AccountDatabase) -> None:
     with database.transaction(durable=True):
         # Milliseconds are ahead of what any earlier index can have counted to.
         database.create_account(account.account_id, account.surroundings.epoch, int(now * 1000))
-        database.mod_seq_reserved = database.mod_seq + MOD_SEQ_BLOCK
         heads = _read_heads(account)
         database.uid_validity = max([head.uid_validity for head in heads.values()], default=0)
         for directory, head in heads.items():
-            _rebuild_folder(account, directory, head)
+            rebuild_folder(account, directory, head)
         _add_default_folders(account)
         _read_subscriptions(account)
+        database.mod_seq_reserved = database.mod_seq + MOD_SEQ_BLOCK
         account.files.sync_file_system(account.directory)
     _log.info(
         event="storage.account.created" if fresh else "storage.account.rebuilt",
@@ -276,7 +278,8 @@ def write_list(account: AccountStore, folder: Folder, *, durable: bool) -> None:
     folder.listed = True
 
 
-def _rebuild_folder(account: AccountStore, directory: str, head: UIDList) -> None:
+def rebuild_folder(account: AccountStore, directory: str, head: UIDList) -> None:
+    """Make a mailbox of a directory and what its list says, in a durable transaction."""
     account.make_folder_directories(directory)
     name = (name_of(directory) if directory else INBOX) or directory
     if name in account.database.by_name:

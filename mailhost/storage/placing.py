@@ -150,14 +150,14 @@ def place(
     Counters, threads and the cache are kept with them.
     """
     database = account.database
-    digests: list[tuple[int, Digest]] = []
+    digests: list[tuple[int, bytes, Digest]] = []
     rows: list[PlacementRow] = []
     for new in news:
         message = new.message
         if new.digest is not None and not message:
             message = database.insert_message(_message(account, new, new.digest))
             new.size = new.digest.size
-            digests.append((message, new.digest))
+            digests.append((message, new.digest.blob, new.digest))
         uid = new.uid or folder.uid_next
         folder.uid_next = max(folder.uid_next, uid + 1)
         rows.append(

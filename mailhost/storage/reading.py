@@ -1,0 +1,333 @@
+"""
+What sessions read: listings, changes, records, content.
+
+Index rows are read under the account's lock, files without it. A file that another program renames
+between the two is looked for once more; one that is missing or not what was stored is marked in the
+index, told of once, and raises MessageDamaged.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from itertools import chain
+
+from twisted.logger import Logger
+
+from mailhost.errors import MessageDamaged, NoSuchEntry
+from mailhost.interfaces.access import (
+    CONTENT_LIMIT,
+    Changes,
+    Column,
+    Listing,
+    Record,
+)
+from mailhost.message.digest import Digest
+from mailhost.message.headers import header_end
+from mailhost.message.mime import to_crlf
+from mailhost.storage import cache_database, foreign, placing
+from mailhost.storage.account_database import DAMAGED, LF
+from mailhost.storage.account_store import AccountStore
+from mailhost.storage.file_names import SEEN
+from mailhost.units import UID, MailboxID, ModSeq
+
+HEADER_PIECE = 16 * 1024
+"""Octets of a file first read for its header."""
+
+_INDEX = (
+    Column.FLAGS | Column.MOD_SEQ | Column.DATE | Column.SIZE | Column.EMAIL_ID | Column.THREAD_ID
+)
+_DIGEST = Column.ENVELOPE | Column.BODY_STRUCTURE | Column.BODY
+_FILES = Column.HEADER | Column.CONTENT
+
+_log = Logger(namespace="mailhost.storage.reading")
+
+
+def listing(account: AccountStore, mailbox_id: MailboxID) -> Listing:
+    """Return what a mailbox holds now."""
+    with account.lock:
+        folder = account.folder(mailbox_id)
+        database = account.database
+        unseen = database.first_without(folder.row, SEEN) if folder.unseen else None
+        return Listing(
+            array("I", chain.from_iterable(database.uids(folder.row))),
+            UID(folder.uid_next),
+            ModSeq(folder.mod_seq),
+            tuple(folder.keywords),
+            None if unseen is None else UID(unseen),
+        )
+
+
+def changes(account: AccountStore, mailbox_id: MailboxID, mod_seq: ModSeq) -> Changes:
+    """Return what changed after a mod-sequence."""
+    with account.lock:
+        folder = account.folder(mailbox_id)
+        words = account.database.words
+        added: list[int] = []
+        flagged: list[tuple[int, tuple[str, ...], int]] = []
+        vanished: list[int] = []
+        if folder.mod_seq > mod_seq:
+            for uid, flags, changed, since in account.database.changed(folder.row, mod_seq):
+                if since > mod_seq:
+                    added.append(uid)
+                else:
+                    flagged.append((uid, words[flags], changed))
+            vanished = account.database.vanished(folder.row, mod_seq)
+        return Changes(
+            tuple(added),
+            tuple(flagged),
+            tuple(vanished),
+            ModSeq(folder.mod_seq),
+            UID(folder.uid_next),
+            tuple(folder.keywords),
+        )
+
+
+def claim_recent(account: AccountStore, mailbox_id: MailboxID, *, mark: bool) -> int:
+    """Return the lowest UID that no session was told of as recent."""
+    with account.lock:
+        folder = account.folder(mailbox_id)
+        lowest = folder.recent_from
+        if mark and lowest != folder.uid_next:
+            with account.database.transaction():
+                folder.recent_from = folder.uid_next
+                folder.changed = True
+        return lowest
+
+
+def records(
+    account: AccountStore, mailbox_id: MailboxID, uids: Sequence[int], columns: Column
+) -> list[Record]:
+    """Return those messages by UID, with the columns filled in."""
+    wanted = columns & (_INDEX | _DIGEST)
+    with account.lock:
+        folder = account.folder(mailbox_id)
+        rows = account.database.records(folder.row, uids, wanted)
+        words = account.database.words
+        if not wanted & ~Column.FLAGS:
+            found = [Record(row[0], words[row[1]]) for row in rows]
+            missing: list[Record] = []
+        else:
+            found, missing = [], []
+            for row in rows:
+                record = Record(
+                    row[0],
+                    words[row[1]],
+                    row[2],
+                    row[3],
+                    row[4],
+                    row[5],
+                    row[8],
+                    row[9],
+                    row[10],
+                    b"",
+                    None,
+                    row[6],
+                    f"T{row[7]:016x}" if row[7] else "",
+                )
+                found.append(record)
+                if row[11] is None:
+                    missing.append(record)
+    if not columns & Column.FLAGS:
+        for record in found:
+            record.flags = ()
+    if missing:
+        _digest_missing(account, mailbox_id, missing, columns)
+    if columns & _FILES:
+        places = _places(account, mailbox_id, [record.uid for record in found])
+        for record in found:
+            _read_file(account, mailbox_id, record, columns, places.get(record.uid))
+    return found
+
+
+_Place = tuple[str, int, int]
+"""Path, state bits, size in CRLF form."""
+
+
+def _places(account: AccountStore, mailbox_id: MailboxID, uids: Sequence[int]) -> dict[int, _Place]:
+    with account.lock:
+        folder = account.folder(mailbox_id)
+        rows = account.database.locations(folder.row, uids)
+        return {
+            uid: (account.file(folder, account.location(folder, uid, location)), state, size)
+            for uid, (location, state, size) in rows.items()
+        }
+
+
+def _digest_missing(
+    account: AccountStore, mailbox_id: MailboxID, missing: list[Record], columns: Column
+) -> None:
+    # Not in the cache: the mail is foreign, or the cache was removed.
+    for start in range(0, len(missing), foreign.PORTION):
+        portion = missing[start : start + foreign.PORTION]
+        digests: dict[int, Digest] = {}
+        for record in portion:
+            try:
+                digest = placing.safe_digest(octets_of(account, mailbox_id, record.uid))
+            except (MessageDamaged, NoSuchEntry):
+                digest = placing.safe_digest(b"")
+            else:
+                digests[record.uid] = digest
+            record.envelope = digest.envelope if columns & Column.ENVELOPE else b""
+            record.body = digest.body if columns & Column.BODY else b""
+            record.body_structure = (
+                digest.body_structure if columns & Column.BODY_STRUCTURE else b""
+            )
+        _keep(account, mailbox_id, digests)
+
+
+def _keep(account: AccountStore, mailbox_id: MailboxID, digests: dict[int, Digest]) -> None:
+    with account.lock:
+        folder = account.folder(mailbox_id)
+        database = account.database
+        messages = database.messages_of(folder.row, list(digests))
+        rows = []
+        for uid, message in messages.items():
+            digest = digests[uid]
+            # The digest of a converted file is of other octets than the file's.
+            if digest.blob == message.blob or digest.size == message.size:
+                rows.append((message.id, message.blob, digest))
+        with database.transaction():
+            cache_database.put_digests(database.connection, rows)
+
+
+def _read_file(
+    account: AccountStore,
+    mailbox_id: MailboxID,
+    record: Record,
+    columns: Column,
+    place: _Place | None,
+) -> None:
+    try:
+        if columns & Column.CONTENT:
+            octets = _small(account, mailbox_id, record.uid, place)
+            if octets is not None:
+                record.content = octets
+                if columns & Column.HEADER:
+                    record.header = octets[: header_end(octets)]
+                return
+        if columns & Column.HEADER:
+            record.header = _header(account, mailbox_id, record.uid, place)
+    except (MessageDamaged, NoSuchEntry):
+        record.header, record.size = b"", 0
+        if columns & Column.CONTENT:
+            record.content = b""
+
+
+def _small(
+    account: AccountStore, mailbox_id: MailboxID, uid: int, place: _Place | None
+) -> bytes | None:
+    descriptor, state, size = open_file(account, mailbox_id, uid, place)
+    try:
+        if size > CONTENT_LIMIT:
+            return None
+        return _whole(account, mailbox_id, uid, descriptor, state, size)
+    finally:
+        account.files.close(descriptor)
+
+
+def _header(account: AccountStore, mailbox_id: MailboxID, uid: int, place: _Place | None) -> bytes:
+    descriptor, state, size = open_file(account, mailbox_id, uid, place)
+    try:
+        if not state & LF:
+            octets = account.files.read(descriptor, 0, min(HEADER_PIECE, size))
+            end = header_end(octets)
+            if end < len(octets) or len(octets) == size or octets.endswith(b"\r\n\r\n"):
+                return octets[:end]
+        octets = _whole(account, mailbox_id, uid, descriptor, state, size)
+        return octets[: header_end(octets)]
+    finally:
+        account.files.close(descriptor)
+
+
+def octets_of(account: AccountStore, mailbox_id: MailboxID, uid: int) -> bytes:
+    """Return all octets of a message in CRLF form: MessageDamaged, NoSuchEntry."""
+    descriptor, state, size = open_file(account, mailbox_id, uid)
+    try:
+        return _whole(account, mailbox_id, uid, descriptor, state, size)
+    finally:
+        account.files.close(descriptor)
+
+
+def _whole(
+    account: AccountStore,
+    mailbox_id: MailboxID,
+    uid: int,
+    descriptor: int,
+    state: int,
+    size: int,
+) -> bytes:
+    length = account.files.size(descriptor)
+    try:
+        octets = account.files.read(descriptor, 0, length)
+        while len(octets) < length:
+            more = account.files.read(descriptor, len(octets), length - len(octets))
+            if not more:
+                break
+            octets += more
+    except OSError as error:
+        raise mark_damaged(account, mailbox_id, uid, error.strerror or str(error)) from error
+    if state & LF:
+        octets = to_crlf(octets)
+    if len(octets) != size:
+        raise mark_damaged(account, mailbox_id, uid, f"{len(octets)} octets instead of {size}")
+    return octets
+
+
+def open_file(
+    account: AccountStore, mailbox_id: MailboxID, uid: int, place: _Place | None = None
+) -> tuple[int, int, int]:
+    """
+    Open a message's file; return (descriptor, state bits, size in CRLF form).
+
+    Args:
+        account, mailbox_id, uid: the message.
+        place: where it lay a moment ago, if the caller knows.
+
+    Raises:
+        NoSuchEntry: the message is gone.
+        MessageDamaged: its file cannot be opened, or has another size.
+    """
+    for attempt in (1, 2):
+        place = place or _places(account, mailbox_id, (uid,)).get(uid)
+        if place is None:
+            raise NoSuchEntry(str(uid))
+        path, state, size = place
+        try:
+            descriptor = account.files.open(path)
+        except FileNotFoundError:
+            # Renamed since, or by another program.
+            if attempt == 1:
+                foreign.look(account, mailbox_id, force=True)
+                place = None
+            continue
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise mark_damaged(account, mailbox_id, uid, reason) from error
+        length = account.files.size(descriptor)
+        if length == size or (state & LF and length < size):
+            return descriptor, state, size
+        account.files.close(descriptor)
+        raise mark_damaged(account, mailbox_id, uid, f"{length} octets instead of {size}")
+    raise mark_damaged(account, mailbox_id, uid, "no file")
+
+
+def mark_damaged(
+    account: AccountStore, mailbox_id: MailboxID, uid: int, reason: str
+) -> MessageDamaged:
+    """Note in the index that a message's file is not what was stored; return what to raise."""
+    with account.lock:
+        folder = account.folder(mailbox_id)
+        row = account.database.locations(folder.row, (uid,)).get(uid)
+        if row is not None and not row[1] & DAMAGED:
+            with account.database.transaction():
+                account.database.set_state(folder.row, uid, row[1] | DAMAGED)
+            _log.error(
+                event="storage.message.damaged",
+                account=account.account_id,
+                mailbox=mailbox_id,
+                uid=uid,
+                file=row[0],
+                reason=reason,
+            )
+    return MessageDamaged(f"{mailbox_id} {uid}: {reason}")
