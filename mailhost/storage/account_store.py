@@ -156,7 +156,12 @@ class AccountStore:
     def close(self) -> None:
         """Close the databases. Work for the next pass must be done before."""
         with self.lock:
-            self.database.close()
+            try:
+                # What is only noted in memory: how the directories were left.
+                with self.database.transaction():
+                    pass
+            finally:
+                self.database.close()
 
     # Mailboxes and their places
 

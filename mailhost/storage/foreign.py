@@ -58,11 +58,12 @@ class _Difference:
     missing: list[PlacementRow] = field(default_factory=list)
 
 
-def look(account: AccountStore, mailbox_id: MailboxID, *, force: bool = False) -> None:
+def look(account: AccountStore, mailbox_id: MailboxID, *, force: bool = False) -> bool:
     """
     Bring a mailbox up to date with its directories, when they may have changed.
 
-    Takes the account's lock by itself; do not hold it.
+    Takes the account's lock by itself; do not hold it. Returns whether it should be called once
+    more later though the times stay as they are.
 
     Raises:
         NoSuchMailbox: there is none.
@@ -77,7 +78,7 @@ def look(account: AccountStore, mailbox_id: MailboxID, *, force: bool = False) -
             wait = max(_LEAST_WAIT, _COST_FACTOR * folder.look_cost)
             # A clock that was set back must not put the look off for long.
             if not folder.own_change or 0 <= now - folder.looked_at < wait:
-                return
+                return folder.own_change > 0
         difference = _compare(account, folder)
         changed = _apply(account, folder, difference)
         done = account.surroundings.now()
@@ -99,6 +100,7 @@ def look(account: AccountStore, mailbox_id: MailboxID, *, force: bool = False) -
                 folder.changed = True
         if changed:
             account.tell(folder)
+        return folder.own_change > 0
 
 
 def _compare(account: AccountStore, folder: Folder) -> _Difference:

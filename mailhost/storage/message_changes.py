@@ -43,6 +43,13 @@ from mailhost.units import MailboxID, ModSeq, UIDValidity
 _log = Logger(namespace="mailhost.storage.message_changes")
 
 
+@dataclass(frozen=True, slots=True)
+class NotSettled:
+    """The answer instead of a change: these must be settled first."""
+
+    queue_ids: list[str]
+
+
 def unsettled(
     account: AccountStore, mailbox_id: MailboxID, uids: Sequence[int] | None, *, marked: bool
 ) -> list[str]:

@@ -221,7 +221,7 @@ def _small(
     try:
         if size > CONTENT_LIMIT:
             return None
-        return _whole(account, mailbox_id, uid, descriptor, state, size)
+        return whole(account, mailbox_id, uid, descriptor, state, size)
     finally:
         account.files.close(descriptor)
 
@@ -234,7 +234,7 @@ def _header(account: AccountStore, mailbox_id: MailboxID, uid: int, place: _Plac
             end = header_end(octets)
             if end < len(octets) or len(octets) == size or octets.endswith(b"\r\n\r\n"):
                 return octets[:end]
-        octets = _whole(account, mailbox_id, uid, descriptor, state, size)
+        octets = whole(account, mailbox_id, uid, descriptor, state, size)
         return octets[: header_end(octets)]
     finally:
         account.files.close(descriptor)
@@ -244,12 +244,12 @@ def octets_of(account: AccountStore, mailbox_id: MailboxID, uid: int) -> bytes:
     """Return all octets of a message in CRLF form: MessageDamaged, NoSuchEntry."""
     descriptor, state, size = open_file(account, mailbox_id, uid)
     try:
-        return _whole(account, mailbox_id, uid, descriptor, state, size)
+        return whole(account, mailbox_id, uid, descriptor, state, size)
     finally:
         account.files.close(descriptor)
 
 
-def _whole(
+def whole(
     account: AccountStore,
     mailbox_id: MailboxID,
     uid: int,
@@ -257,6 +257,7 @@ def _whole(
     state: int,
     size: int,
 ) -> bytes:
+    """Return all octets of an open message file in CRLF form: MessageDamaged."""
     length = account.files.size(descriptor)
     try:
         octets = account.files.read(descriptor, 0, length)
@@ -281,7 +282,9 @@ def open_file(
     Open a message's file; return (descriptor, state bits, size in CRLF form).
 
     Args:
-        account, mailbox_id, uid: the message.
+        account: whose it is.
+        mailbox_id: where it is.
+        uid: which it is.
         place: where it lay a moment ago, if the caller knows.
 
     Raises:

@@ -11,6 +11,7 @@ So nothing that is there is missed. The account's lock is held for a portion at 
 # ruff: noqa: S608
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 
@@ -44,6 +45,10 @@ from mailhost.units import MailboxID
 PORTION = 256
 """Messages whose texts are looked at under one hold of the lock."""
 
+MAX_RANGES = 400
+"""Ranges of UIDs that go into one query: SQLite limits the depth of an expression."""
+
+_LARGEST = (1 << 63) - 1
 _EPOCH_DAY = 719163
 """The proleptic ordinal of 1 January 1970."""
 
@@ -92,6 +97,8 @@ class _Search:
             case Not(inner):
                 left = self._all(within)
                 return left - self.matching(inner, left)
+            case InSet(ranges):
+                return _in_many_ranges(ranges, self._all(within))
             case _:
                 return self._scan(_matcher(criterion), self._all(within))
 
@@ -123,14 +130,14 @@ class _Search:
             case IsRecent():
                 return "p.uid >= ?", [self._recent_from]
             case SizeIs(comparison, size):
-                return f"m.size {_OPERATORS[comparison]} ?", [size]
+                return f"m.size {_OPERATORS[comparison]} ?", [min(size, _LARGEST)]
             case DateIs(comparison, day, True):
                 # A message without a Date field has no sent day to compare.
                 return f"(m.sent_day != 0 AND m.sent_day {_OPERATORS[comparison]} ?)", [day]
             case DateIs(comparison, day, False):
                 return _on_day(comparison, day)
             case ChangedSince(mod_seq):
-                return "p.mod_seq >= ?", [mod_seq]
+                return "p.mod_seq >= ?", [min(mod_seq, _LARGEST)]
             case Not(inner):
                 condition, parameters = self._condition(inner)
                 return f"NOT {condition}", parameters
@@ -215,6 +222,8 @@ def _is_indexed(criterion: Criterion) -> bool:
     match criterion:
         case Contains() | HeaderContains():
             return False
+        case InSet(ranges):
+            return len(ranges) <= MAX_RANGES
         case Not(inner):
             return _is_indexed(inner)
         case And(criteria) | Or(criteria):
@@ -226,17 +235,16 @@ def _is_indexed(criterion: Criterion) -> bool:
 def _in_ranges(ranges: Sequence[tuple[int, int]]) -> tuple[str, list[int]]:
     if not ranges:
         return "0", []
-    if len(ranges) > 400:
-        # SQLite limits the depth of an expression.
-        uids = [low for low, high in ranges if low == high]
-        wide = [(low, high) for low, high in ranges if low != high]
-        half = len(wide) // 2
-        parts = [_in_ranges(wide[:half]), _in_ranges(wide[half:])] if wide else []
-        single = f"p.uid IN ({','.join(map(str, map(int, uids)))})" if uids else "0"
-        condition = " OR ".join([single, *[condition for condition, _ in parts]])
-        return f"({condition})", [each for _, parameters in parts for each in parameters]
     condition = " OR ".join(["p.uid BETWEEN ? AND ?"] * len(ranges))
     return f"({condition})", [end for each in ranges for end in each]
+
+
+def _in_many_ranges(ranges: Sequence[tuple[int, int]], candidates: set[int]) -> set[int]:
+    found: set[int] = set()
+    ordered = sorted(candidates)
+    for low, high in ranges:
+        found.update(ordered[bisect_left(ordered, low) : bisect_right(ordered, high)])
+    return found
 
 
 def _on_day(comparison: Comparison, day: int) -> tuple[str, list[int]]:
