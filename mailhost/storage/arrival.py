@@ -33,7 +33,7 @@ from mailhost.message.digest import Digest
 from mailhost.message.trace import delivered_to, return_path
 from mailhost.reply import Action, DeliveryStatus
 from mailhost.storage import placing
-from mailhost.storage.account_database import Folder, PlacementRow
+from mailhost.storage.account_database import DAMAGED, Folder, PlacementRow
 from mailhost.storage.account_store import AccountStore
 from mailhost.storage.file_names import (
     SYSTEM_BITS,
@@ -357,26 +357,30 @@ def _recover(
         for folder, place in places
         if _rewrite(account, folder, arrival.copy, place)
     ]
-    placed = database.placed(arrival.key)
-    if placed:
-        row, placement = placed[0]
+    placed = {row: placement for row, placement in database.placed(arrival.key)}
+    for folder, _ in rewritten:
+        if folder.row in placed:
+            _mend(account, folder, placed[folder.row])
+            arrival.result = _placement(account, folder, placed[folder.row].uid)
+            return True
+    if rewritten:
+        # New to the index there; where it was before, the next look misses it.
+        _adopt(account, arrival, *rewritten[0])
+        return True
+    for row, placement in placed.items():
+        # The index was kept and the name was not.
         folder = database.folders[row]
-        if not any(each.row == row for each, _ in rewritten):
-            # The index was kept and the name was not.
-            path = account.file(folder, account.location(folder, placement.uid, placement.location))
-            with account.own_change(folder):
-                write_copy(account, folder, arrival.copy, path)
+        path = account.file(folder, account.location(folder, placement.uid, placement.location))
+        with account.own_change(folder):
+            write_copy(account, folder, arrival.copy, path)
         _mend(account, folder, placement)
         arrival.result = _placement(account, folder, placement.uid)
-        return True
-    if rewritten:
-        _adopt(account, arrival, *rewritten[0])
         return True
     return _known(account, arrival)
 
 
 def _mend(account: AccountStore, folder: Folder, placement: PlacementRow) -> None:
-    sound = placement.state & ~2
+    sound = placement.state & ~DAMAGED
     if sound != placement.state:
         with account.database.transaction():
             account.database.set_state(folder.row, placement.uid, sound)
@@ -435,6 +439,7 @@ def _adopt(account: AccountStore, arrival: Arrival, folder: Folder, place: str) 
             found & SYSTEM_BITS | bits, database.words.keywords(found) | keywords
         )
         account.learn_keywords(folder, database.words.keywords(new.flags))
+        placing.recognise(account, folder, new)
         row = placing.place(account, folder, [new], database.next_mod_seq(folder))[0]
     if letters != database.words.letters(new.flags, folder.keywords):
         account.unwritten.add((folder.row, row.uid))

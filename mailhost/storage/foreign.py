@@ -30,7 +30,7 @@ from twisted.logger import Logger
 from mailhost.storage import placing
 from mailhost.storage.account_database import Folder, PlacementRow
 from mailhost.storage.account_store import AccountStore
-from mailhost.storage.file_names import SYSTEM_BITS, key_of, split_name, time_of
+from mailhost.storage.file_names import key_of, split_name, time_of
 from mailhost.storage.opening import list_files
 from mailhost.storage.placing import NewPlacement
 from mailhost.units import MailboxID
@@ -272,28 +272,7 @@ def _place(account: AccountStore, mailbox_id: MailboxID, news: list[NewPlacement
                 new.flags = database.words.from_letters(letters, folder.keywords)
                 assert new.digest is not None
                 new.state = placing.state_of(new.digest)
-                _recognise(account, folder, new)
+                placing.recognise(account, folder, new)
             rows = placing.place(account, folder, news, database.next_mod_seq(folder))
         account.list_uids(folder, [(row.uid, split_name(row.location[4:])[0]) for row in rows])
         return len(rows)
-
-
-def _recognise(account: AccountStore, folder: Folder, new: NewPlacement) -> None:
-    # Moved or linked here from another mailbox: the same message, with its keywords.
-    database = account.database
-    elsewhere = database.placed(new.key)
-    numbers = [row.message for _, row in elsewhere]
-    numbers += [message for _, _, message in database.buried(new.key)]
-    for number in numbers:
-        message = database.message(number)
-        if message is not None and new.digest is not None and message.blob == new.digest.blob:
-            new.message, new.size = number, message.size
-            words = frozenset[str]().union(
-                *[database.words.keywords(r.flags) for _, r in elsewhere]
-            )
-            if words:
-                new.flags = database.words.value(
-                    new.flags & SYSTEM_BITS, database.words.keywords(new.flags) | words
-                )
-                account.learn_keywords(folder, words)
-            return

@@ -19,7 +19,7 @@ from mailhost.message.digest import Digest, digest
 from mailhost.storage import cache_database
 from mailhost.storage.account_database import LF, Folder, Message, PlacementRow
 from mailhost.storage.account_store import AccountStore
-from mailhost.storage.file_names import DELETED, SEEN, sizes_of, time_of
+from mailhost.storage.file_names import DELETED, SEEN, SYSTEM_BITS, sizes_of, time_of
 
 MAX_REFERENCES = 40
 """Message ids of one message that can join it to a thread."""
@@ -171,6 +171,31 @@ def place(
     folder.mod_seq = mod_seq
     folder.changed = True
     return rows
+
+
+def recognise(account: AccountStore, folder: Folder, new: NewPlacement) -> None:
+    """
+    Make a file that was moved or linked here from another mailbox the same message.
+
+    Its email id and keywords stay with it. In a transaction.
+    """
+    database = account.database
+    elsewhere = database.placed(new.key)
+    numbers = [row.message for _, row in elsewhere]
+    numbers += [message for _, _, message in database.buried(new.key)]
+    for number in numbers:
+        message = database.message(number)
+        if message is not None and new.digest is not None and message.blob == new.digest.blob:
+            new.message, new.size = number, message.size
+            words = frozenset[str]().union(
+                *[database.words.keywords(r.flags) for _, r in elsewhere]
+            )
+            if words:
+                new.flags = database.words.value(
+                    new.flags & SYSTEM_BITS, database.words.keywords(new.flags) | words
+                )
+                account.learn_keywords(folder, words)
+            return
 
 
 def count(folder: Folder, flags: int, size: int, sign: int) -> None:
