@@ -276,9 +276,10 @@ class AccountDatabase:
         folder.row = int(cursor.lastrowid or 0)
         self.folders[folder.row] = folder
         self._index_folders()
-        for word in list(folder.keywords):
-            folder.keywords.remove(word)
-            self.add_keyword(folder, word)
+        self.connection.executemany(
+            "INSERT INTO keyword VALUES (?,?,?)",
+            [(folder.row, position, word) for position, word in enumerate(folder.keywords)],
+        )
 
     def rename_mailbox(self, folder: Folder, name: str, directory: str) -> None:
         """Give a mailbox another name and directory."""

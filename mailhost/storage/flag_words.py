@@ -124,15 +124,20 @@ class FlagWords(dict[int, tuple[str, ...]]):
         """
         added = "".join([letter for letter in now if letter not in before])
         removed = "".join([letter for letter in before if letter not in now])
-        bits = (flags & SYSTEM_BITS | bits_of(added)) & ~bits_of(removed)
-        keywords = self.keywords(flags) | _words(added, folder_keywords)
-        return self.value(bits, keywords - _words(removed, folder_keywords))
+        more_bits, more_words = self._meant(added, folder_keywords)
+        less_bits, less_words = self._meant(removed, folder_keywords)
+        return self.value(
+            (flags & SYSTEM_BITS | more_bits) & ~less_bits,
+            (self.keywords(flags) | more_words) - less_words,
+        )
 
     def from_letters(self, letters: str, folder_keywords: list[str]) -> int:
         """Return the flags that a name's letters stand for."""
-        return self.value(bits_of(letters), _words(letters, folder_keywords))
+        return self.value(*self._meant(letters, folder_keywords))
 
-
-def _words(letters: str, folder_keywords: list[str]) -> frozenset[str]:
-    numbers = [KEYWORD_LETTERS.find(letter) for letter in letters]
-    return frozenset([folder_keywords[n] for n in numbers if 0 <= n < len(folder_keywords)])
+    def _meant(self, letters: str, folder_keywords: list[str]) -> tuple[int, frozenset[str]]:
+        numbers = [KEYWORD_LETTERS.find(letter) for letter in letters]
+        bits, words = self.parse(
+            [folder_keywords[n] for n in numbers if 0 <= n < len(folder_keywords)]
+        )
+        return bits | bits_of(letters), words
