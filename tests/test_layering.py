@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "imap": SEAMS | {"imap", "wire", "message", "channel_binding", "sending"},
     "pop3": SEAMS | {"pop3", "wire", "message", "channel_binding", "sending"},
     "relay": SEAMS | {"relay", "smtp.client", "dns.mx", "wire.sasl"},
-    "config": BASE,
+    "config": BASE | {"config"},
     "observe": BASE,
     "tls": BASE | {"config", "interfaces", "files"},
     "control": SEAMS,
