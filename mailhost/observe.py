@@ -50,6 +50,7 @@ _FIELDS: Mapping[str, str] = {
     "service.root": "",
     "service.stopping": "",
     "tls.certificates.loaded": "names expires",
+    "tls.certificates.expiring": "names expires",
     "tls.certificates.rejected": "path problem",
     "tls.certificate.self_signed": "hostname expires",
     "tls.handshake.timeout": "peer delay",
