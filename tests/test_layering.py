@@ -41,6 +41,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "observe": BASE,
     "tls": BASE | {"config", "interfaces", "files"},
     "control": SEAMS,
+    "sockets": BASE | {"config"},
+    "welcome": BASE | {"config"},
     "admin": SEAMS
     | {
         "admin",
@@ -52,6 +54,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "queue",
         "storage",
         "observe",
+        "tls",
     },
     "service": frozenset({"*"}),
     "tap": frozenset({"*"}),

@@ -65,6 +65,11 @@ class RegistryTests(SynchronousTestCase):
         found = [(name, fields) for _, name, fields in events_of_tree(tree, "x")]
         self.assertEqual(found, [("a.b", {"x"}), ("c.d", set())])
 
+    def test_the_search_follows_a_name_that_is_passed_on(self) -> None:
+        """A method that takes the event's name is looked at where it is called."""
+        tree = ast.parse('def tell(self, event, x): pass\nself.tell("a.b", 1)\nself.other("c.d")')
+        self.assertEqual([name for _, name, _ in events_of_tree(tree, "x")], ["a.b"])
+
 
 def events_of_source() -> Iterator[tuple[str, str, set[str]]]:
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -72,9 +77,16 @@ def events_of_source() -> Iterator[tuple[str, str, set[str]]]:
 
 
 def events_of_tree(tree: ast.AST, where: str) -> Iterator[tuple[str, str, set[str]]]:
+    passing = {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and any(arg.arg == "event" for arg in node.args.args)
+    }
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
+        if node.func.attr in passing and node.args and isinstance(node.args[0], ast.Constant):
+            yield f"{where}:{node.lineno}", node.args[0].value, set()
         if node.func.attr not in METHODS:
             continue
         keywords = {keyword.arg: keyword.value for keyword in node.keywords}
