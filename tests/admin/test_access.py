@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mailhost.storage.data_directory import DataDirectory
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailhost.admin import access
@@ -17,6 +16,7 @@ from mailhost.admin.access import locked, perform
 from mailhost.control import CallFailure, ControlBroken, ControlUnreachable
 from mailhost.errors import DataDirectoryError, NoSuchEntry
 from mailhost.files import FileOperations
+from mailhost.storage.data_directory import DataDirectory
 
 LIST = ("account", "list", {"domain": "a.example"})
 
