@@ -14,6 +14,11 @@ from mailhost.config.sections import Config, Login
 from mailhost.errors import MailhostError, NoSuchEntry
 from mailhost.interfaces.login import IAdministration
 from mailhost.interfaces.spool import IQueue
+from mailhost.reply import Action, DeliveryStatus
+from mailhost.units import QueueID
+from tests.queue.rig import Rig, local, remote
+
+BUSY = DeliveryStatus(Action.DELAYED, "4.2.0", "450 try later", "mx.far.example", reply_code=450)
 
 
 class FinishedTests(SynchronousTestCase):
@@ -55,3 +60,62 @@ class OfflineQueueTests(SynchronousTestCase):
         self.addCleanup(queue.close)
         self.assertEqual(finished(queue.messages()), ())
         self.assertEqual(finished(queue.retry(None)), 0)
+
+    def stopped(self) -> tuple[Path, Rig]:
+        """Return the directory of a queue that was stopped with two messages in it."""
+        directory = Path(self.mktemp())
+        rig = Rig(directory).start()
+        rig.agent.answer = lambda request, address: BUSY
+        rig.accept("q1", remote("x@far.example"), content=bytes(100_000))
+        rig.accept("q2", remote("y@far.example"))
+        rig.run()
+        rig.stop()
+        return directory, rig
+
+    def test_what_a_server_left_is_listed(self) -> None:
+        """With the last answer of each next hop."""
+        directory, _ = self.stopped()
+        queue = OfflineQueue(directory)
+        self.addCleanup(queue.close)
+        first, second = finished(queue.messages())
+        self.assertEqual((first.queue_id, second.queue_id), ("q1", "q2"))
+        self.assertEqual(first.recipients[0].last_diagnostic, "450 try later")
+        self.assertEqual(finished(queue.message(QueueID("q2"))), second)
+        self.assertRaises(NoSuchEntry, finished, queue.message(QueueID("q9")))
+
+    def test_what_is_retried_is_attempted_by_the_next_server(self) -> None:
+        """The attempt is due when it starts; others wait for their time."""
+        directory, rig = self.stopped()
+        queue = OfflineQueue(directory, rig.wall)
+        self.assertEqual(finished(queue.retry([QueueID("q2")])), 1)
+        queue.close()
+        after = Rig(directory, clock=rig.clock).start()
+        after.run()
+        self.assertEqual([request.queue_id for request in after.agent.requests], ["q2"])
+        after.stop()
+
+    def test_what_is_deleted_is_gone(self) -> None:
+        """Without a bounce, and the next start sweeps its content."""
+        directory, rig = self.stopped()
+        queue = OfflineQueue(directory)
+        self.assertEqual(finished(queue.delete([QueueID("q1"), QueueID("q9")])), 1)
+        self.assertEqual([each.queue_id for each in finished(queue.messages())], ["q2"])
+        queue.close()
+        after = Rig(directory, clock=rig.clock).start()
+        self.assertEqual([each.queue_id for each in after.messages()], ["q2"])
+        self.assertEqual(list((directory / "content").iterdir()), [])
+        after.stop()
+
+    def test_unsettled_mail_is_left_to_recovery(self) -> None:
+        """A copy that is not durable in its mailbox yet stays in the spool (P1)."""
+        directory = Path(self.mktemp())
+        rig = Rig(directory).start()
+        rig.accept("q1", local("a@here.example", "a"), remote("x@far.example"))
+        rig.threads.runner.journal._database.close()
+        queue = OfflineQueue(directory)
+        finished(queue.delete([QueueID("q1")]))
+        queue.close()
+        after = Rig(directory, clock=rig.clock, store=rig.store.after_kill()).start()
+        after.advance(5)
+        self.assertIn(("a", "q1"), after.store.durable)
+        after.stop()
