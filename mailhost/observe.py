@@ -44,6 +44,7 @@ _ATTEMPT = (
 )
 
 _FIELDS: Mapping[str, str] = {
+    "config.fault": "path",
     "config.rejected": "path problem",
     "config.reloaded": "path",
     "config.restart_needed": "path settings",

@@ -216,6 +216,9 @@ class MailhostService(Service):
         except ConfigError as error:
             self.log.error(event="config.rejected", path=error.path, problem=error.problem)
             return
+        except Exception:
+            self.log.failure("", event="config.fault", path=str(path))
+            return
         self.located = Located(config, path)
         if self._journal is not None:
             self._journal.apply(config.log)

@@ -106,7 +106,7 @@ def _tries(listeners: Sequence[Listener], passwords: Mapping[str, str]) -> Itera
     first = passwords.get(sender, "PASSWORD")
     second = passwords.get(reader, "PASSWORD")
     yield "  Try it      (in another terminal)"
-    yield f"    printf 'Subject: Hello\\n\\nIt works.\\n' | curl -sk -u {sender}:{first} -T - \\"
+    yield f"    printf 'Subject: Hello\\n\\nIt works.\\n' | curl -sk -T - -u {sender}:{first} \\"
     yield f"      smtps://localhost:{submission} --mail-from {sender} --mail-rcpt {reader}"
     yield f"    curl -sk 'imaps://localhost:{imap}/INBOX;MAILINDEX=*' -u {reader}:{second}"
     yield ""
