@@ -48,7 +48,6 @@ class Port:
     Args:
         reactor: accepts the connections.
         listener: address and port.
-        factory: builds protocols; already wrapped in TLS for an implicit port.
         passed: descriptors from systemd by listener label.
     """
 
@@ -56,12 +55,10 @@ class Port:
         self,
         reactor: Any,
         listener: Listener,
-        factory: IProtocolFactory,
         passed: Mapping[str, int],
     ) -> None:
         self.listener = listener
         self._reactor = reactor
-        self._factory = factory
         self._passed = passed.get(listener.label)
         self._socket: socket.socket | None = None
         self._port: IListeningPort | None = None
@@ -109,13 +106,24 @@ class Port:
             )
         return PortUnavailable(f"{where} cannot be bound: {error.strerror}")
 
-    def open(self) -> None:
-        """Begin to accept connections."""
+    def open(self, factory: IProtocolFactory) -> None:
+        """
+        Begin to accept connections.
+
+        Args:
+            factory: builds protocols; already wrapped in TLS for an implicit port.
+
+        Raises:
+            PortUnavailable: somebody else opened it since it was bound.
+        """
         assert self._socket is not None
         self._socket.setblocking(False)
-        self._socket.listen(BACKLOG)
+        try:
+            self._socket.listen(BACKLOG)
+        except OSError as error:
+            raise self._fault(error) from None
         self._port = self._reactor.adoptStreamPort(
-            self._socket.fileno(), self._socket.family, self._factory
+            self._socket.fileno(), self._socket.family, factory
         )
 
     def close(self) -> Deferred[None]:
