@@ -11,12 +11,14 @@ Errors before the ports are open come out of ``ready``; the process ends with on
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -27,18 +29,15 @@ from mailhost.config.sections import Config
 from mailhost.control import ControlFactory, ControlPort, listen
 from mailhost.service.local import furnish
 from mailhost.service.outbound import build_router
-from mailhost.service.ports import Port, inherited
 from mailhost.service.protocols import Neighbours, Server, server_for
 from mailhost.service.stores import Stores
 from mailhost.service.watchdog import Watchdog
+from mailhost.sockets import BoundListener, bind
 from mailhost.tls import ServerTLS
-
-GOODBYE = 0.5
-"""Seconds for the farewells to reach the clients."""
-
+from mailhost.welcome import command_name, welcome
 
 def make_service(
-    config: Config, *, local: bool, show: Callable[[str], object] = print
+    config: Config, *, local: bool, show: Callable[[str], object] | None = None
 ) -> MailServer:
     """
     Return the server for a configuration, not started.
@@ -50,7 +49,15 @@ def make_service(
     """
     from twisted.internet import reactor
 
-    return MailServer(config, reactor, local=local, show=show)
+    return MailServer(config, reactor, local=local, show=show or _show)
+
+
+def _show(text: str) -> None:
+    # Not sys.stdout, which twistd may have sent to the log: a password must not land there.
+    stream = sys.__stdout__
+    if stream is not None:
+        stream.write(text)
+        stream.flush()
 
 
 @implementer(IService)
@@ -75,11 +82,11 @@ class MailServer(Service):
         self._reactor = reactor
         self._show = show
         self._began = time.monotonic()
-        self._passed = inherited(os.environ, os.getpid())
         self._tls = ServerTLS(
             config.certificates, config.hostname, tls_directory(config.data_directory), reactor
         )
-        self._ports: list[Port] = []
+        self._bound: tuple[BoundListener, ...] = ()
+        self._ports: list[IListeningPort] = []
         self._servers: list[Server] = []
         self._stores: Stores | None = None
         self._near: Neighbours | None = None
@@ -91,11 +98,7 @@ class MailServer(Service):
         """Read keys and take ports that only root may have."""
         if self.config.certificates:
             self._tls.load()
-        self._ports = [
-            Port(self._reactor, listener, self._passed) for listener in self.config.listeners
-        ]
-        for port in self._ports:
-            port.bind()
+        self._bound = bind(self.config.listeners, os.environ)
 
     def startService(self) -> None:
         """Begin the rest of the start; `ready` tells how it ends."""
@@ -120,32 +123,41 @@ class MailServer(Service):
             workers=stores.workers,
         )
         self._near = near
-        banner = await furnish(stores.directory, self.config) if self.local else ""
+        passwords = await furnish(stores.directory) if self.local else {}
         self._control = listen(
             self.config.data_directory,
             self._reactor,
             ControlFactory(
-                lambda noun, verb, given: ensureDeferred(
-                    perform(stores.administration, noun, verb, given)
-                ),
+                lambda noun, verb, given: perform(stores.administration, noun, verb, given),
                 failure_of,
                 self._reactor,
             ),
         )
-        for port in self._ports:
-            server = server_for(near, port.listener)
+        for bound in self._bound:
+            server = server_for(near, bound.listener)
             self._servers.append(server)
-            port.open(server.outer)
+            self._ports.append(bound.open(self._reactor, server.outer))
         self._watchdog.start()
+        self._tell_ready(passwords)
+
+    def _tell_ready(self, passwords: Mapping[str, str]) -> None:
         seconds = time.monotonic() - self._began
         self.log.info(
             event="service.ready",
-            listeners=[f"{port.listener.label}={port.number}" for port in self._ports],
             data_directory=str(self.config.data_directory),
+            local=self.local,
             delay=round(seconds, 3),
         )
-        if banner:
-            self._show(banner)
+        if self.local:
+            self._show(
+                welcome(
+                    self.config,
+                    passwords,
+                    seconds=seconds,
+                    command=command_name(sys.argv[0]),
+                    as_root=os.geteuid() == 0,
+                )
+            )
 
     def reload(self, config: Config) -> None:
         """
@@ -169,7 +181,11 @@ class MailServer(Service):
     async def _stop(self) -> None:
         began = time.monotonic()
         self._watchdog.stop()
-        await gatherResults([port.close() for port in self._ports], consumeErrors=True)
+        for bound in self._bound:
+            bound.close()
+        await gatherResults(
+            [maybeDeferred(port.stopListening) for port in self._ports], consumeErrors=True
+        )
         if self._control is not None:
             await self._control.stop()
         for server in self._servers:
