@@ -95,6 +95,7 @@ class MailhostProcess:
         self.log = base / "log"
         self.process: subprocess.Popen[bytes] | None = None
         base.mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(mode=0o700, exist_ok=True)
         self.config.write_text(self._configuration(settings, tables, cleartext_login))
 
     def _configuration(self, settings: str, tables: str, cleartext: bool) -> str:
