@@ -12,13 +12,13 @@ class Admission:
     """
 
     def __init__(self, limit: int = 20) -> None:
-        self._limit = limit
+        self.limit = limit
         self._sessions: dict[tuple[str, str], int] = {}
 
     def enter(self, account: str, peer: str) -> bool:
         """Count a session in; False when there are too many already."""
         count = self._sessions.get((account, peer), 0)
-        if self._limit and count >= self._limit:
+        if self.limit and count >= self.limit:
             return False
         self._sessions[account, peer] = count + 1
         return True

@@ -36,6 +36,7 @@ from mailhost.sockets import BoundListener, bind
 from mailhost.tls import ServerTLS
 from mailhost.welcome import command_name, welcome
 
+
 def make_service(
     config: Config, *, local: bool, show: Callable[[str], object] | None = None
 ) -> MailServer:
@@ -194,4 +195,3 @@ class MailServer(Service):
         if self._stores is not None:
             await self._stores.close()
         self.log.info(event="service.stopped", delay=round(time.monotonic() - began, 3))
-

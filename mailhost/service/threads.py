@@ -39,8 +39,6 @@ class Workers:
         if self._pool.started:
             self._pool.stop()
 
-    def defer(
-        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> Deferred[T]:
+    def defer(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Run a blocking function on one of the threads; its answer fires on the event thread."""
         return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
