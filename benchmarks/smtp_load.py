@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.mails import plain
+from benchmarks.mails import mixed, plain
 
 
 class Session:
@@ -119,6 +119,7 @@ class Load:
         self.latencies: list[float] = []
         self.begun = 0
         self.stock = [plain(number, task["size"]) for number in range(64)]
+        self.mixed = bool(task.get("mixed"))
 
     def next_number(self) -> int:
         """Number the next message."""
@@ -131,6 +132,8 @@ class Load:
 
     def message(self, number: int) -> bytes:
         """A stock message under a number of its own."""
+        if self.mixed:
+            return mixed(number)
         return b"X-Number: %d\r\n" % number + self.stock[number % len(self.stock)]
 
     def recipients(self, number: int) -> list[str]:

@@ -44,6 +44,7 @@ def workspace(where: Path | None, size: str = "12G") -> Iterator[Path]:
     Args:
         where: a directory on such a file system; None makes an ext4 image on a loop device, which
             needs root.
+        size: of that image; it takes room only as it fills.
     """
     if where is not None:
         where.mkdir(parents=True, exist_ok=True)
