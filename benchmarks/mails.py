@@ -21,7 +21,7 @@ def _sentences(chance: random.Random, size: int) -> bytes:
         line = " ".join(chance.choices(WORDS, k=chance.randint(8, 12)))[:76]
         lines.append(line)
         have += len(line) + 2
-    return "\r\n".join(lines).encode()[: max(size - 2, 0)] + b"\r\n"
+    return "\r\n".join(lines).encode()[: max(size - 2, 0)].rstrip(b"\r\n") + b"\r\n"
 
 
 def _head(chance: random.Random, number: int) -> bytes:
