@@ -124,11 +124,11 @@ class StoredMailAccess:
 
 
 def _status(account: AccountStore, mailbox_id: MailboxID) -> MailboxStatus:
-    foreign.look(account, mailbox_id)
+    foreign.try_to_look(account, mailbox_id)
     return folders.status(account, mailbox_id)
 
 
 def _open(account: AccountStore, mailbox_id: MailboxID) -> UIDValidity:
-    foreign.look(account, mailbox_id)
+    foreign.try_to_look(account, mailbox_id)
     with account.lock:
         return UIDValidity(account.folder(mailbox_id).uid_validity)

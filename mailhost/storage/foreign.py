@@ -22,13 +22,14 @@ look. A crash anywhere leaves the times not noted, and the next look finds the s
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from twisted.logger import Logger
 
 from mailhost.storage import placing
-from mailhost.storage.account_database import Folder, PlacementRow
+from mailhost.storage.account_database import Folder, PlacementRow, is_damage
 from mailhost.storage.account_store import AccountStore
 from mailhost.storage.file_names import key_of, split_name, time_of
 from mailhost.storage.opening import list_files
@@ -101,6 +102,22 @@ def look(account: AccountStore, mailbox_id: MailboxID, *, force: bool = False) -
         if changed:
             account.tell(folder)
         return folder.own_change > 0
+
+
+def try_to_look(account: AccountStore, mailbox_id: MailboxID) -> None:
+    """
+    As `look`, for who only reads: on a disk that takes no changes, what is known is shown (R-88).
+
+    Raises:
+        NoSuchMailbox: there is none.
+        sqlite3.Error: the index is damaged.
+    """
+    try:
+        look(account, mailbox_id)
+    except (OSError, sqlite3.OperationalError) as error:
+        if isinstance(error, sqlite3.Error) and is_damage(error):
+            raise
+        _log.failure("look", event="storage.look.failed", account=account.account_id)
 
 
 def _compare(account: AccountStore, folder: Folder) -> _Difference:

@@ -162,7 +162,7 @@ def _looked(
     function: Callable[..., T],
     *arguments: Any,
 ) -> T:
-    foreign.look(account, mailbox_id)
+    foreign.try_to_look(account, mailbox_id)
     return function(account, mailbox_id, *arguments)
 
 

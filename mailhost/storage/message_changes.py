@@ -241,8 +241,12 @@ def _put_away(
     account.renamed.pop((folder.row, row.uid), None)
     try:
         account.files.rename(account.file(folder, place), f"{account.directory}/expunged/{file}")
+    except FileNotFoundError:
+        # Another program removed or renamed it; what it renamed the next look puts away.
+        return
     except OSError:
         # The tombstone is durable, so the message is gone; the next look moves the file.
+        folder.seen_cur = 0
         _log.failure("put away", event="storage.expunge.unfinished", account=account.account_id)
 
 

@@ -8,6 +8,7 @@ index, told of once, and raises MessageDamaged.
 
 from __future__ import annotations
 
+import sqlite3
 from array import array
 from collections.abc import Sequence
 from itertools import chain
@@ -26,7 +27,7 @@ from mailhost.message.digest import Digest
 from mailhost.message.headers import header_end
 from mailhost.message.mime import to_crlf
 from mailhost.storage import cache_database, foreign, placing
-from mailhost.storage.account_database import DAMAGED, LF
+from mailhost.storage.account_database import DAMAGED, LF, is_damage
 from mailhost.storage.account_store import AccountStore
 from mailhost.storage.file_names import SEEN
 from mailhost.units import UID, MailboxID, ModSeq
@@ -89,9 +90,15 @@ def claim_recent(account: AccountStore, mailbox_id: MailboxID, *, mark: bool) ->
         folder = account.folder(mailbox_id)
         lowest = folder.recent_from
         if mark and lowest != folder.uid_next:
-            with account.database.transaction():
-                folder.recent_from = folder.uid_next
-                folder.changed = True
+            try:
+                with account.database.transaction():
+                    folder.recent_from = folder.uid_next
+                    folder.changed = True
+            except sqlite3.OperationalError as error:
+                if is_damage(error):
+                    raise
+                # A full disk must not keep anyone from reading; these will be recent again.
+                _log.failure("recent", event="storage.recent.failed", account=account.account_id)
         return lowest
 
 

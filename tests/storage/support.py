@@ -72,9 +72,20 @@ class FaultyFiles(FileOperations):
         self.operations: list[tuple[str, tuple[Any, ...]]] = []
         self.before: Callable[[str, tuple[Any, ...]], None] = lambda name, arguments: None
 
+    # Syncs are pretended: no test here cuts the power, and real ones take long on a busy machine.
+
     def sync_file_system(self, path: str | Path) -> None:
-        """Pretend: a real one takes long on a busy machine."""
+        """Pretend."""
         self._note("sync_file_system", (path,))
+
+    def sync_directory(self, path: str | Path) -> None:
+        """Pretend, but the directory must be there."""
+        self._note("sync_directory", (path,))
+        os.stat(path)
+
+    def sync_data(self, descriptor: int) -> None:
+        """Pretend."""
+        self._note("sync_data", (descriptor,))
 
     def _note(self, name: str, arguments: tuple[Any, ...]) -> None:
         self.before(name, arguments)
@@ -92,7 +103,7 @@ def _noted(name: str) -> Callable[..., Any]:
 
 
 for _name in FaultyFiles.CHANGING:
-    if _name != "sync_file_system":
+    if not _name.startswith("sync_"):
         setattr(FaultyFiles, _name, _noted(_name))
 
 
