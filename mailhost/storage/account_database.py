@@ -24,13 +24,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mailhost.database import connect, migrate
+from mailhost.database import Synchronous, connect, migrate
 from mailhost.files import FileOperations
 from mailhost.interfaces.access import Column
 from mailhost.storage import cache_database
 from mailhost.storage.account_schema import STEPS
 from mailhost.storage.flag_words import FlagWords
 from mailhost.units import MailboxID
+
+DURABLE: Synchronous = "FULL"
+UNSYNCED: Synchronous = "NORMAL"
+"""How the two kinds of transaction are committed."""
 
 LF, DAMAGED = 1, 2
 """Bits of `state`: the file has bare LF; the file is missing or not what was stored."""
@@ -127,7 +131,7 @@ class AccountDatabase:
     """
 
     def __init__(self, directory: Path, files: FileOperations) -> None:
-        self.connection = connect(directory / "account.sqlite", synchronous="NORMAL")
+        self.connection = connect(directory / "account.sqlite", synchronous=UNSYNCED)
         try:
             migrate(self.connection, STEPS, str(directory / "account.sqlite"))
             cache_database.attach(self.connection, directory / "cache.sqlite", files)
@@ -181,7 +185,7 @@ class AccountDatabase:
         """
         execute = self.connection.execute
         if durable:
-            execute("PRAGMA main.synchronous=FULL")
+            execute(f"PRAGMA main.synchronous={DURABLE}")
         try:
             execute("BEGIN IMMEDIATE")
             try:
@@ -198,7 +202,7 @@ class AccountDatabase:
                 raise
         finally:
             if durable:
-                execute("PRAGMA main.synchronous=NORMAL")
+                execute(f"PRAGMA main.synchronous={UNSYNCED}")
 
     def _restore(self) -> None:
         before = self.folders

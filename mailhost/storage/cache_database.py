@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from mailhost.database import connect
+from mailhost.database import Synchronous, connect
 from mailhost.files import FileOperations
 from mailhost.message.digest import Digest
 
 VERSION = 1
+
+UNSYNCED: Synchronous = "NORMAL"
 
 _SCHEMA = (
     """CREATE TABLE cache.digest (
@@ -73,10 +75,10 @@ def attach(connection: sqlite3.Connection, path: Path, files: FileOperations) ->
 def _attach(connection: sqlite3.Connection, path: Path) -> None:
     if not path.exists():
         # For its mode: SQLite would obey the umask.
-        connect(path, synchronous="NORMAL").close()
+        connect(path, synchronous=UNSYNCED).close()
     connection.execute("ATTACH ? AS cache", (f"file:{quote(str(path))}?mode=rw",))
     connection.execute("PRAGMA cache.journal_mode=WAL").fetchone()
-    connection.execute("PRAGMA cache.synchronous=NORMAL")
+    connection.execute(f"PRAGMA cache.synchronous={UNSYNCED}")
 
 
 def detach(connection: sqlite3.Connection) -> None:

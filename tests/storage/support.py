@@ -23,6 +23,7 @@ from mailhost.interfaces.spool import (
     Placement,
     PlacementResult,
 )
+from mailhost.storage import account_database, cache_database
 from mailhost.storage.data_directory import DataDirectory
 from mailhost.storage.store import MailStore
 from mailhost.units import AccountID, QueueID
@@ -183,6 +184,13 @@ class StoreTestCase(SynchronousTestCase):
     """A store on real files that can be stopped, and started again, in every way."""
 
     def setUp(self) -> None:
+        for module, name in (
+            (account_database, "DURABLE"),
+            (account_database, "UNSYNCED"),
+            (cache_database, "UNSYNCED"),
+        ):
+            # Syncs are pretended, as in FaultyFiles.
+            self.patch(module, name, "OFF")
         self.path = Path(self.mktemp()).absolute()
         self.files = FaultyFiles()
         self.now = NOW
