@@ -27,7 +27,8 @@ class LocalTarget:
         delivered_to: written as a Delivered-To field in this copy, when the address that was
             asked for is not the account's own; copies without it share one file.
         flags: set from the start (APPEND).
-        internal_date: Unix time in seconds for this copy, or None for the time of receipt.
+        internal_date: Unix time in seconds for this copy, or None for the time of receipt. A copy
+            that has one was stored by its owner (APPEND), not delivered: it gets no Return-Path.
         zone: minutes east of UTC in which the internal date was given.
     """
 
@@ -152,7 +153,9 @@ class ILocalStore(Interface):
         Return when all that was deposited before is on stable storage.
 
         Raises:
-            OSError: it is not; the spool keeps its rows and asks again.
+            OSError: it is not; the spool keeps its rows and asks again. After a failed sync the
+                kernel's copy is not to be trusted, so the store goes on failing until all that is
+                unsettled was given to `recover` again.
         """
 
     def settled(queue_ids: Sequence[QueueID]) -> None:
