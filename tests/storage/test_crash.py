@@ -200,7 +200,7 @@ class CrashTests(StoreTestCase):
             names = self.mailbox_ids()
             self.deliver(LocalTarget(ANN, names["a/b/c"]))
             self.settle()
-            self.id = names["a"]
+            self.renamed = names["a"]
 
         def check(done: bool) -> None:
             names = set(self.mailbox_ids())
@@ -209,7 +209,9 @@ class CrashTests(StoreTestCase):
             self.assertTrue(new <= names or (old <= names and not done))
             self.whole("x/y/b/c" if new <= names else "a/b/c", 1)
 
-        self.crash_at_each(prepare, lambda: self.access().rename(self.id, "x/y"), check, least=5)
+        self.crash_at_each(
+            prepare, lambda: self.access().rename(self.renamed, "x/y"), check, least=5
+        )
 
     def test_create_and_delete(self) -> None:
         """A mailbox that was made is there; one that was deleted does not come back."""
