@@ -284,6 +284,13 @@ class AccountStore:
                 times.append(0)
         return times[0], times[1]
 
+    def note_listed(self, folder: Folder, times: tuple[int, int]) -> None:
+        """What a mailbox's directories held at these times is in the index; in a transaction."""
+        folder.seen_new, folder.seen_cur = times
+        # Something else may have come within the same tick: looked at once more later.
+        folder.own_change = self.surroundings.now()
+        folder.changed = True
+
     @contextmanager
     def own_change(self, folder: Folder) -> Iterator[None]:
         """

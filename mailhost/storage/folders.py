@@ -34,6 +34,7 @@ from mailhost.storage.foreign import TOMBSTONE_LIFE
 from mailhost.storage.opening import (
     SUBSCRIPTIONS,
     finish_deletions,
+    list_files,
     new_folder,
     rebuild_folder,
     rename_directory,
@@ -129,6 +130,9 @@ def _create(account: AccountStore, name: str, special_use: tuple[str, ...]) -> F
         # What lies there from an unfinished create, or from another program, becomes its content;
         # a list of a mailbox that had the name before is not believed.
         folder = new_folder(account, name, directory, special_use, UIDList())
+        times = account.directory_times(folder)
+        if not list_files(account, folder):
+            account.note_listed(folder, times)
         write_list(account, folder, durable=True)
         account.files.sync_directory(path)
         account.files.sync_directory(account.maildir)

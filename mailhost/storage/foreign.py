@@ -59,12 +59,20 @@ class _Difference:
     missing: list[PlacementRow] = field(default_factory=list)
 
 
-def look(account: AccountStore, mailbox_id: MailboxID, *, force: bool = False) -> bool:
+def look(
+    account: AccountStore, mailbox_id: MailboxID, *, force: bool = False, again: bool = True
+) -> bool:
     """
     Bring a mailbox up to date with its directories, when they may have changed.
 
     Takes the account's lock by itself; do not hold it. Returns whether it should be called once
     more later though the times stay as they are.
+
+    Args:
+        account: whose mailbox.
+        mailbox_id: which one.
+        force: look whatever the times say.
+        again: do the later look that follows changes of our own, when it is due.
 
     Raises:
         NoSuchMailbox: there is none.
@@ -78,7 +86,7 @@ def look(account: AccountStore, mailbox_id: MailboxID, *, force: bool = False) -
         if not force and times == (folder.seen_new, folder.seen_cur) and times[0] and times[1]:
             wait = max(_LEAST_WAIT, _COST_FACTOR * folder.look_cost)
             # A clock that was set back must not put the look off for long.
-            if not folder.own_change or 0 <= now - folder.looked_at < wait:
+            if not again or not folder.own_change or 0 <= now - folder.looked_at < wait:
                 return folder.own_change > 0
         difference = _compare(account, folder)
         changed = _apply(account, folder, difference)
@@ -106,14 +114,17 @@ def look(account: AccountStore, mailbox_id: MailboxID, *, force: bool = False) -
 
 def try_to_look(account: AccountStore, mailbox_id: MailboxID) -> None:
     """
-    As `look`, for who only reads: on a disk that takes no changes, what is known is shown (R-88).
+    As `look`, for who only reads.
+
+    On a disk that takes no changes, what is known is shown (R-88). The look that follows our own
+    changes is left to the background: SELECT does not wait for a scan without cause.
 
     Raises:
         NoSuchMailbox: there is none.
         sqlite3.Error: the index is damaged.
     """
     try:
-        look(account, mailbox_id)
+        look(account, mailbox_id, again=False)
     except (OSError, sqlite3.OperationalError) as error:
         if isinstance(error, sqlite3.Error) and is_damage(error):
             raise

@@ -288,6 +288,7 @@ def rebuild_folder(account: AccountStore, directory: str, head: UIDList) -> None
         )
         return
     folder = new_folder(account, name, directory, (), head)
+    times = account.directory_times(folder)
     used: set[int] = set()
     listed: list[NewPlacement] = []
     others: list[NewPlacement] = []
@@ -312,6 +313,8 @@ def rebuild_folder(account: AccountStore, directory: str, head: UIDList) -> None
     placing.place(account, folder, listed + others, account.database.next_mod_seq(folder))
     folder.recent_from = folder.uid_next
     folder.uid_reserved = folder.uid_next + UID_BLOCK
+    if account.directory_times(folder) == times:
+        account.note_listed(folder, times)
     write_list(account, folder, durable=False)
 
 
@@ -341,6 +344,7 @@ def _add_default_folders(account: AccountStore) -> None:
             account.make_folder_directories(directory)
             uses = (special_use,) if special_use else ()
             folder = new_folder(account, name, directory, uses, UIDList())
+            account.note_listed(folder, account.directory_times(folder))
             write_list(account, folder, durable=False)
 
 
