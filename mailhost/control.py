@@ -236,6 +236,8 @@ class ControlFactory(Factory):
         allowed: user ids that are served; by default ours and root.
     """
 
+    noisy = False
+
     def __init__(
         self,
         perform: Perform,

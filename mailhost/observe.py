@@ -10,7 +10,8 @@ and none holds a password, a SASL exchange or a message's content.
 several times as fast as the observers of twisted.logger, which matters because a whole SMTP
 dialogue costs less than one of their lines. What a peer sent is written so that it can neither
 begin a line, nor reach a terminal as a control sequence, nor fill the disk: controls are escaped
-and long values are cut. Only our own tracebacks take several lines, each of them indented.
+and long values are cut. Only our own tracebacks take several lines, each of them indented. What Twisted says of
+ports that start is left out: we say it with more.
 
 Observers run on the thread that logs; a write that fails raises OSError to twisted.logger.
 """
@@ -64,7 +65,6 @@ _FIELDS: Mapping[str, str] = {
     "imap.session.closed": "session account peer tls delay octets_in octets_out",
     "imap.session.opened": "session peer",
     "imap.session.overflow": "session account peer problem",
-    "listener.closed": "address listener port",
     "listener.opened": "tls address listener port",
     "log.reopened": "path",
     "log.unwritable": "path problem",
@@ -112,6 +112,7 @@ _FIELDS: Mapping[str, str] = {
     "queue.stop.failed": "",
     "queue.stop.late": "limit",
     "queue.stop.unfinished": "unrecorded unsettled",
+    "queue.stop.unrecorded": "records",
     "queue.warned": "queue_id reverse_path forward_path status report",
     "relay.attempt": (
         "queue_id next_hop status reply relay_host tls address delay delayed failed relayed"
@@ -120,10 +121,13 @@ _FIELDS: Mapping[str, str] = {
     "relay.duplicate_possible": "queue_id next_hop relay_host address reason",
     "relay.fault": "queue_id next_hop",
     "relay.tls_fallback": "queue_id next_hop relay_host address reason",
+    "service.close.failed": "",
     "service.failed": "problem",
-    "service.ready": "delay hostname listeners version",
+    "service.held": "delay where",
+    "service.ready": "data_directory delay local",
+    "service.recovered": "power_lost",
     "service.root": "",
-    "service.stopping": "",
+    "service.stopped": "delay",
     "smtp.command.fault": "session verb",
     "smtp.login.failed": "session account peer tls mechanism reason",
     "smtp.login.succeeded": "session account peer tls mechanism reason",
@@ -287,7 +291,7 @@ class TextObserver:
     def __call__(self, event: LogEvent) -> None:
         """Write the event."""
         rank, level = _LEVELS[event["log_level"]]
-        if rank < self._threshold:
+        if rank < self._threshold or "eventType" in event:
             return
         parts = [self._timestamps.text(event["log_time"]), level]
         name = event.get("event")
@@ -322,7 +326,7 @@ class JSONObserver:
     def __call__(self, event: LogEvent) -> None:
         """Write the event."""
         rank, level = _LEVELS[event["log_level"]]
-        if rank < self._threshold:
+        if rank < self._threshold or "eventType" in event:
             return
         document: dict[str, Any] = {
             "time": self._timestamps.text(event["log_time"]),

@@ -345,7 +345,8 @@ def makeService(options: Options) -> MailhostService:
         located,
         twistd,
         journal,
-        stop=reactor.stop,
+        # A start may fail before the reactor runs.
+        stop=lambda: reactor.callWhenRunning(reactor.stop),
         later=reactor.callFromThread,
     )
 

@@ -379,11 +379,11 @@ class ServerTLS:
         self._contexts = contexts
         for credential in credentials:
             soon = credential.expires < self._now() + _WARN_DAYS * 86400
-            (self.log.warn if soon else self.log.info)(
-                event="tls.certificates.expiring" if soon else "tls.certificates.loaded",
-                names=credential.names,
-                expires=_date(credential.expires),
-            )
+            names, expires = credential.names, _date(credential.expires)
+            if soon:
+                self.log.warn(event="tls.certificates.expiring", names=names, expires=expires)
+            else:
+                self.log.info(event="tls.certificates.loaded", names=names, expires=expires)
 
 
 def self_signed(directory: Path, hostname: str, now: float, files: FileOperations) -> Path:

@@ -51,6 +51,17 @@ class RegistryTests(SynchronousTestCase):
                 wrong.append(f"{where}: {name} has no field {', '.join(fields - EVENTS[name])}")
         self.assertEqual(wrong, [])
 
+    def test_every_listed_event_has_a_use(self) -> None:
+        """What nobody logs any more is not in the list."""
+        constants = {
+            node.value
+            for path in PACKAGE.rglob("*.py")
+            if path.name != "observe.py"
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        self.assertEqual(set(EVENTS) - constants, set())
+
     def test_names_are_dotted_lower_case(self) -> None:
         """Names can be filtered by prefix."""
         for name, fields in EVENTS.items():
@@ -173,6 +184,13 @@ class TextTests(SynchronousTestCase):
         log, lines = lines_of(TextObserver)
         log.info("Got {thing!r}\n", thing="x\x1b")
         self.assertIn("info Got 'x\\\\x1b'\\x0a\n", lines[0])
+
+    def test_ports_that_start_are_told_once(self) -> None:
+        """Twisted's own line beside ours says less."""
+        for observer_class in (TextObserver, JSONObserver):
+            log, lines = lines_of(observer_class)
+            log.info("SMTPServerFactory starting on 25", eventSource=self, eventType="start")
+            self.assertEqual(lines, [])
 
     def test_a_failure_shows_its_traceback_indented(self) -> None:
         """Lines of a traceback cannot be taken for events, whatever the exception says."""
