@@ -10,8 +10,8 @@ and none holds a password, a SASL exchange or a message's content.
 several times as fast as the observers of twisted.logger, which matters because a whole SMTP
 dialogue costs less than one of their lines. What a peer sent is written so that it can neither
 begin a line, nor reach a terminal as a control sequence, nor fill the disk: controls are escaped
-and long values are cut. Only our own tracebacks take several lines, each of them indented. What Twisted says of
-ports that start is left out: we say it with more.
+and long values are cut. Only our own tracebacks take several lines, each of them indented. What
+Twisted says of ports that start is left out: we say it with more.
 
 Observers run on the thread that logs; a write that fails raises OSError to twisted.logger.
 """
