@@ -71,6 +71,7 @@ class MailhostProcess:
         tables: more tables for its end.
         cleartext_login: take passwords without TLS on the starttls ports.
         fixed: ports to use instead of free ones, by name.
+        data: the data directory, when it is to lie elsewhere; it exists.
     """
 
     def __init__(
@@ -85,13 +86,14 @@ class MailhostProcess:
         tables: str = "",
         cleartext_login: bool = True,
         fixed: Mapping[str, int] | None = None,
+        data: Path | None = None,
     ) -> None:
         self.base, self.hostname, self.address = base, hostname, address
         self.domains, self.accounts = domains, accounts
         self.ports = dict(zip(PORTS, free_ports(len(PORTS), address), strict=True))
         self.ports.update(fixed or {})
         self.config = base / "mailhost.toml"
-        self.data = base / "data"
+        self.data = data or base / "data"
         self.log = base / "log"
         self.process: subprocess.Popen[bytes] | None = None
         base.mkdir(parents=True, exist_ok=True)
