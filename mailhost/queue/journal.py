@@ -42,7 +42,14 @@ from twisted.python.failure import Failure
 from mailhost.address import Address
 from mailhost.database import connect
 from mailhost.errors import DataDirectoryError, MailhostError, SpoolFault
-from mailhost.interfaces.spool import Deposit, Envelope, ILocalStore, Placement, PlacementResult
+from mailhost.interfaces.spool import (
+    Deposit,
+    Envelope,
+    ILocalStore,
+    LocalTarget,
+    Placement,
+    PlacementResult,
+)
 from mailhost.queue.clock import SteadyClock
 from mailhost.queue.connection import Connector, SpoolDatabase, is_disk_error
 from mailhost.queue.content import ContentDirectory, fault
@@ -207,6 +214,8 @@ class Journal:
         self._waiters: list[Deferred[None]] = []
         self._pass_at: float | None = None
         self._pass_soon = False
+        self._rewrite_first = False
+        """A sync failed: what is unsettled may be lost though it can be read (R-86)."""
 
     # Start and stop.
 
@@ -571,7 +580,7 @@ class Journal:
         """Settle everything; False, and nothing lost, if that fails."""
         entries = list(self._unsettled.values())
         try:
-            self._store.sync()
+            self._sync()
             removed = self._remove_settled(entries)
         except Exception as error:
             problem = self._database.mend(error)
@@ -602,6 +611,30 @@ class Journal:
             self._answer(tell)
         self._answer_waiters(None)
         return True
+
+    def _sync(self) -> None:
+        # A failed sync must not be repeated alone: the kernel forgets what it could not write,
+        # and the next sync succeeds without it. The rows have it all.
+        if self._rewrite_first:
+            for portion in self._portions():
+                deposits = [
+                    stored.deposit(targets)
+                    for stored, rows, _, _ in portion
+                    if stored.queue_id in self._unsettled
+                    and (targets := self._targets(stored, rows))
+                ]
+                if deposits:
+                    self._ask_store(self._store.recover, deposits)
+        self._rewrite_first = True
+        self._store.sync()
+        self._rewrite_first = False
+
+    def _targets(
+        self, stored: StoredMessage, rows: list[QueueRecipient] | None
+    ) -> tuple[LocalTarget, ...]:
+        if rows is None:
+            return local_targets(stored.envelope)
+        return tuple(row.target for row in rows if row.target is not None)
 
     def _remove_settled(self, entries: list[Unsettled]) -> list[tuple[QueueID, bool]]:
         with self._database.transaction() as tables:
@@ -638,11 +671,7 @@ class Journal:
         for portion in self._portions():
             whole = []
             for stored, rows, arrival, placed in portion:
-                targets = (
-                    local_targets(stored.envelope)
-                    if rows is None
-                    else tuple(row.target for row in rows if row.target is not None)
-                )
+                targets = self._targets(stored, rows)
                 path = stored.content
                 if isinstance(path, Path) and not self._content.is_whole(path, stored.size):
                     damaged.append(stored.queue_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -146,6 +147,8 @@ class MemoryStore:
         self.deposits = 0
         self.sync_error: Exception | None = None
         self.deposit_error: Exception | None = None
+        self.lost: set[tuple[str, str]] = set()
+        """Copies that a failed sync may have lost; no sync succeeds before they are recovered."""
         self._step = step
         self._uids: dict[str, int] = {}
 
@@ -162,6 +165,8 @@ class MemoryStore:
 
     def recover(self, deposits: Sequence[Deposit]) -> Sequence[tuple[PlacementResult, ...]]:
         self._step("recover")
+        for deposit in deposits:
+            self.lost -= {(target.account_id, deposit.queue_id) for target in deposit.targets}
         return [
             tuple(self._place(deposit, target, trust=False) for target in deposit.targets)
             for deposit in deposits
@@ -170,7 +175,10 @@ class MemoryStore:
     def sync(self) -> None:
         self._step("sync")
         if self.sync_error is not None:
+            self.lost = set(self.visible) - set(self.durable)
             raise self.sync_error
+        if self.lost:
+            raise OSError(errno.EIO, "what an earlier sync lost must be recovered first")
         self.durable.update(self.visible)
         self._step("synced")
 
