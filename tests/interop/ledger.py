@@ -42,6 +42,11 @@ class Ledger:
             for recipient in self.sent[number]:
                 self.acknowledged[recipient].add(number)
 
+    def snapshot(self) -> dict[str, set[int]]:
+        """Return a copy of what is acknowledged now."""
+        with self.lock:
+            return {account: set(numbers) for account, numbers in self.acknowledged.items()}
+
 
 def send_until_dead(port: int, ledger: Ledger, stop: threading.Event, seed: int) -> None:
     """Send messages one after the other until the server goes away."""
