@@ -268,6 +268,11 @@ class Relay:
     allow_private_targets: bool = setting(
         "Also deliver to hosts with loopback, private or link-local addresses.", default=False
     )
+    trusted_certificates: tuple[Path, ...] = setting(
+        "PEM files of certificates that are trusted beside the system's, where another server's\n"
+        "certificate is checked (that of a smarthost): its own, or the authority's behind it.",
+        default=(),
+    )
     smarthost: Smarthost | None = setting(
         "Give all mail for elsewhere to one server.", default=None
     )

@@ -48,7 +48,7 @@ READ_AGAIN = 5.0
 """Seconds until the queue is read again after that failed."""
 
 STARTED_LATELY = 3600.0
-"""Seconds after a start in which nothing expires: what lay still while we were down is tried."""
+"""Seconds after a start in which mail of before does not expire: it lay still, and is tried now."""
 
 STOP_RECORDING = 1.0
 """Seconds for which a stop waits for the last outcomes to be written."""
@@ -504,7 +504,7 @@ class Dispatcher:
             attempts=attempts,
             warned=row.warned,
             null_reverse_path=envelope.reverse_path is None,
-            may_expire=self._clock.uptime() >= STARTED_LATELY,
+            may_expire=self._may_expire(message.accepted_at, now),
             random=self._random,
         )
         if following.judgement is Judgement.EXPIRED:
@@ -513,6 +513,10 @@ class Dispatcher:
         self._log_recipient("queue.deferred", claim, row, status, now, following.due)
         warn = following.warn and (not row.notify or "DELAY" in row.notify)
         return Defer(row.number, attempts, following.due, status), warn
+
+    def _may_expire(self, accepted_at: float, now: float) -> bool:
+        uptime = self._clock.uptime()
+        return uptime >= STARTED_LATELY or accepted_at >= now - uptime
 
     def _log_attempt(
         self, claim: Claim, statuses: Sequence[DeliveryStatus | None], duration: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -21,12 +21,22 @@ class MailQueue:
 
     Args:
         spool: not started yet.
+        before_retry: called when an administrator wants attempts now, so that what is known of
+            hosts that were down a moment ago does not stand in their way.
     """
 
-    def __init__(self, spool: Spool, dispatcher: Dispatcher, bouncer: Bouncer) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        dispatcher: Dispatcher,
+        bouncer: Bouncer,
+        *,
+        before_retry: Callable[[], None] = lambda: None,
+    ) -> None:
         self._spool = spool
         self._dispatcher = dispatcher
         self._bouncer = bouncer
+        self._before_retry = before_retry
 
     def start(self) -> Deferred[None]:
         """
@@ -73,6 +83,7 @@ class MailQueue:
         """Make the next attempt now, for these or for all; fire with how many messages."""
 
         async def retry() -> int:
+            self._before_retry()
             count = await self._spool.make_due(queue_ids)
             await self._dispatcher.wake()
             return count

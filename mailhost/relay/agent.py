@@ -127,6 +127,11 @@ class RelayAgent:
         """
         return _Attempt(self, request).start()
 
+    def forget(self) -> None:
+        """Try every address again, also those that did not answer or whose TLS did not work."""
+        self.dead.clear()
+        self.without_tls.clear()
+
     def close(self) -> None:
         """End kept connections, when nothing is delivered any more."""
         self.pool.close()

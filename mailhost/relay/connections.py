@@ -150,6 +150,10 @@ class DeadHosts:
         if len(self._dead) > self._max_entries:
             del self._dead[next(iter(self._dead))]
 
+    def clear(self) -> None:
+        """Forget them all."""
+        self._dead.clear()
+
     def get(self, address: str, port: int) -> DeliveryStatus | None:
         """Return what was found out, if that is not long ago."""
         found = self._dead.get((address, port))

@@ -6,17 +6,13 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any
 
+from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL
+from OpenSSL.crypto import X509
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import (
-    Certificate,
-    CertificateOptions,
-    TLSVersion,
-    platformTrust,
-    trustRootFromCertificates,
-)
+from twisted.internet.ssl import CertificateOptions, TLSVersion, platformTrust
 from zope.interface import implementer
 
 from mailhost.interfaces.network import ITLSPolicy, TLSDemand
@@ -96,16 +92,23 @@ class ClientContexts:
     The OpenSSL contexts of outgoing connections: one that checks certificates, one that does not.
 
     Args:
-        trusted: PEM certificates that verified connections must lead to; those of the system if
-            empty.
+        trusted: texts with certificates in PEM form that are trusted beside the system's.
+
+    Raises:
+        ValueError: one of the texts holds no certificate, or a broken one.
     """
 
     def __init__(self, trusted: Iterable[bytes] = ()) -> None:
-        certificates = [Certificate.loadPEM(pem) for pem in trusted]
-        roots = trustRootFromCertificates(certificates) if certificates else platformTrust()
+        certificates = [each for pem in trusted for each in load_pem_x509_certificates(pem)]
         # RFC 8996: older versions are no better than clear text, which opportunism may use.
         minimum = TLSVersion.TLSv1_2
-        self._verified = CertificateOptions(trustRoot=roots, raiseMinimumTo=minimum).getContext()
+        self._verified = CertificateOptions(
+            trustRoot=platformTrust(), raiseMinimumTo=minimum
+        ).getContext()
+        store = self._verified.get_cert_store()
+        assert store is not None
+        for certificate in certificates:
+            store.add_cert(X509.from_cryptography(certificate))
         self._unverified = CertificateOptions(verify=False, raiseMinimumTo=minimum).getContext()
 
     def tls_for(self, host: str, *, verified: bool) -> ClientTLS:

@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from cryptography.x509 import load_pem_x509_certificates
+
 from mailhost.config.sections import Config, Protocol, TLSMode
 from mailhost.config.sections import Smarthost as SmarthostSection
 from mailhost.dns.exchange import DNSExchange
@@ -15,6 +17,7 @@ from mailhost.dns.resolver import Resolver
 from mailhost.dns.servers import system_servers
 from mailhost.errors import ConfigError
 from mailhost.relay.agent import RelayAgent, RelayTerms
+from mailhost.relay.connections import DEAD_TIME, DeadHosts
 from mailhost.relay.route import Router, Smarthost, SmarthostTLS
 from mailhost.relay.tls_policy import ClientContexts, TLSPolicy
 from mailhost.service.threads import Workers
@@ -85,13 +88,40 @@ def build_router(config: Config, reactor: Any) -> Router:
     )
 
 
-def build_agent(config: Config, reactor: Any, router: Router, workers: Workers) -> RelayAgent:
+def build_contexts(config: Config) -> ClientContexts:
+    """
+    Return the TLS of outgoing connections.
+
+    Blocks for small files. ConfigError: a trusted certificate cannot be read.
+    """
+    texts: list[bytes] = []
+    for index, path in enumerate(config.relay.trusted_certificates):
+        where = f"relay.trusted_certificates[{index}]"
+        try:
+            text = path.read_bytes()
+            load_pem_x509_certificates(text)
+        except OSError as error:
+            raise ConfigError(
+                where, f"{path} cannot be read ({error.strerror}); check the name and permissions"
+            ) from None
+        except ValueError:
+            raise ConfigError(where, f"{path} holds no certificate in PEM form") from None
+        texts.append(text)
+    return ClientContexts(texts)
+
+
+def build_agent(
+    config: Config, reactor: Any, router: Router, contexts: ClientContexts, workers: Workers
+) -> RelayAgent:
     """Return the agent that delivers over the router's ways."""
+    # What the schedule tries anew is not answered from what an earlier attempt found.
+    dead_time = min(DEAD_TIME, config.retry.delays[0] / 2)
     return RelayAgent(
         reactor,
         router,
         TLSPolicy(),
-        ClientContexts(),
+        contexts,
         workers.defer,
         RelayTerms(hello_name=config.hostname),
+        dead=DeadHosts(reactor, dead_time),
     )

@@ -41,7 +41,7 @@ from mailhost.queue.schedule import RetrySchedule
 from mailhost.queue.spool import Spool, SpoolLimits
 from mailhost.relay.route import Router
 from mailhost.service.local import TAKER
-from mailhost.service.outbound import build_agent
+from mailhost.service.outbound import build_agent, build_contexts
 from mailhost.service.threads import Workers
 from mailhost.storage.data_directory import DataDirectory, boot_id
 from mailhost.storage.store import MailStore
@@ -154,7 +154,8 @@ class Stores:
     async def _open_queue(self) -> None:
         config = self._config
         router = await self.workers.defer(self._build_router, config, self._reactor)
-        self.agent = build_agent(config, self._reactor, router, self.workers)
+        contexts = await self.workers.defer(build_contexts, config)
+        self.agent = build_agent(config, self._reactor, router, contexts, self.workers)
         clock = SteadyClock(time.time, time.monotonic)
         schedule = RetrySchedule(
             delays=tuple(config.retry.delays),
@@ -191,7 +192,7 @@ class Stores:
             random=random.SystemRandom().random,
             schedule=schedule,
         )
-        self.queue = MailQueue(self.spool, dispatcher, bouncer)
+        self.queue = MailQueue(self.spool, dispatcher, bouncer, before_retry=self.agent.forget)
         self.mail.set_spool(self.spool)
         self._closing.append(self.queue.stop)
         await self.queue.start()
@@ -233,7 +234,9 @@ class Stores:
 
     def reload(self, config: Config) -> None:
         """Take the relay section. ConfigError: it cannot be used; the old one stays."""
-        self.agent.router = self._build_router(config, self._reactor)
+        router = self._build_router(config, self._reactor)
+        contexts = build_contexts(config)
+        self.agent.router, self.agent.contexts = router, contexts
         self._config = config
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from mailhost.address import Address
 from mailhost.errors import NoSuchEntry, SpoolFault
 from mailhost.interfaces.spool import DeliveryRequest, IQueue, Recipient
 from mailhost.queue.destinations import Concurrency, Destination
+from mailhost.queue.mail_queue import MailQueue
 from mailhost.queue.schedule import DAY, HOUR, MINUTE, RetrySchedule
 from mailhost.reply import Action, DeliveryStatus
 from mailhost.units import QueueID
@@ -387,6 +388,34 @@ class ReportTests(DispatchTestCase):
         self.assertTrue(any(b"5.4.7" in bounce for bounce in bounces))
         self.assertEqual(self.rig.messages(), ())
 
+    def test_mail_of_this_start_expires_in_time(self) -> None:
+        """The grace after a start is for mail that lay still, not for what came since."""
+        schedule = RetrySchedule(delays=(10.0,), lifetime=60.0, warning=0)
+        self.rig = self.make(schedule=schedule)
+        self.rig.agent.answer = lambda request, address: BUSY
+        self.rig.accept("q1", remote("x@far.example"))
+        self.rig.advance(55)
+        self.assertEqual(self.bounces(), [])
+        self.rig.advance(10)
+        (bounce,) = self.bounces()
+        self.assertIn(b"5.4.7", bounce)
+
+    def test_mail_from_before_the_start_is_tried_first(self) -> None:
+        """What is too old when the server comes back still has an hour."""
+        schedule = RetrySchedule(delays=(10.0,), lifetime=60.0, warning=0)
+        self.rig = self.make(schedule=schedule)
+        self.rig.agent.answer = lambda request, address: BUSY
+        self.rig.accept("q1", remote("x@far.example"))
+        self.rig.run()
+        self.rig.clock.advance(600)
+        again = self.again(schedule=schedule)
+        again.agent.answer = lambda request, address: BUSY
+        again.start()
+        again.advance(1800, 60)
+        self.assertEqual(len(again.messages()), 1)
+        again.advance(1860, 60)
+        self.assertEqual(again.messages(), ())
+
     def test_report_waits_for_a_full_disk(self) -> None:
         """A report that cannot be committed is made later; nothing is forgotten meanwhile."""
         self.rig.agent.answer = lambda request, address: UNKNOWN_USER
@@ -489,6 +518,23 @@ class QueueTests(DispatchTestCase):
         self.assertEqual(self.rig.wait(self.rig.queue.retry(None)), 3)
         self.rig.run()
         self.assertEqual(len(self.rig.agent.requests), 7)
+
+    def test_retry_forgets_what_was_found_before(self) -> None:
+        """Who keeps dead hosts in mind is told first that attempts are wanted now."""
+        told: list[int] = []
+        rig = self.rig
+        queue = MailQueue(
+            rig.spool,
+            rig.dispatcher,
+            rig.bouncer,
+            before_retry=lambda: told.append(len(rig.agent.requests)),
+        )
+        rig.agent.answer = lambda request, address: UNREACHABLE
+        rig.accept("q1", remote("x@far.example"))
+        rig.run()
+        rig.wait(queue.retry(None))
+        rig.run()
+        self.assertEqual((told, len(rig.agent.requests)), ([1], 2))
 
     def test_delete_is_without_a_bounce(self) -> None:
         """A deleted message is gone with its file, its running attempt cancelled."""

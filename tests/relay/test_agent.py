@@ -149,6 +149,14 @@ class DeliveryTests(Case):
         self.serve(A, Server())
         self.assertEqual(self.deliver(), [("relayed", "2.0.0")])
 
+    def test_forget_makes_dead_hosts_be_tried(self) -> None:
+        """An administrator who mended the host need not wait."""
+        self.deliver()
+        self.serve(A, Server())
+        self.assertEqual(self.deliver(), [("delayed", "4.4.1")])
+        self.agent.forget()
+        self.assertEqual(self.deliver(), [("relayed", "2.0.0")])
+
     def test_host_that_turns_away_is_left_for_the_next(self) -> None:
         """A 4xx or 5xx greeting, or 421, leads to the next MX."""
         for greeting in ("450 busy", "421 busy", "554 not you"):
