@@ -66,9 +66,8 @@ class Postfix:
         relay: where mail for other domains goes, as ``[127.0.0.1]:2525``.
         transports: the same for single domains, as ``smtp:[127.0.0.1]:2525``.
         settings: more parameters of main.cf.
+        address, port: where it takes mail, on loopback; a free port by default.
     """
-
-    address = "127.0.0.1"
 
     def __init__(
         self,
@@ -80,9 +79,12 @@ class Postfix:
         relay: str = "",
         transports: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self.directory = directory.resolve()
-        self.port = free_port(self.address)
+        self.address = address
+        self.port = port or free_port(address)
         self._mailboxes = {domain: list(users) for domain, users in mailboxes.items()}
         self._hostname = hostname
         self._tls = tls
@@ -184,7 +186,8 @@ class Postfix:
             "myhostname": self._hostname,
             "mydestination": "",
             "mynetworks": "127.0.0.0/8",
-            "inet_interfaces": self.address,
+            # Only where it listens (master.cf) another loopback address needs no interface.
+            "inet_interfaces": "127.0.0.1",
             "inet_protocols": "ipv4",
             "local_transport": "error:no local mail",
             "alias_maps": "",
