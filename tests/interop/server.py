@@ -72,6 +72,7 @@ class MailhostProcess:
         cleartext_login: take passwords without TLS on the starttls ports.
         fixed: ports to use instead of free ones, by name.
         data: the data directory, when it is to lie elsewhere; it exists.
+        under: a program and its options to run the server under, such as strace.
     """
 
     def __init__(
@@ -87,7 +88,9 @@ class MailhostProcess:
         cleartext_login: bool = True,
         fixed: Mapping[str, int] | None = None,
         data: Path | None = None,
+        under: Sequence[str] = (),
     ) -> None:
+        self.under = under
         self.base, self.hostname, self.address = base, hostname, address
         self.domains, self.accounts = domains, accounts
         self.ports = dict(zip(PORTS, free_ports(len(PORTS), address), strict=True))
@@ -152,7 +155,15 @@ class MailhostProcess:
         """Start the server and return when every port answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [twistd(), "-n", "--pidfile=", "mailhost", "--config", str(self.config)],
+                [
+                    *self.under,
+                    twistd(),
+                    "-n",
+                    "--pidfile=",
+                    "mailhost",
+                    "--config",
+                    str(self.config),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
