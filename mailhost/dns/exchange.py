@@ -67,6 +67,8 @@ def decode_answer(query: dns.message.QueryMessage, data: bytes) -> dns.message.M
 class _Datagrams(DatagramProtocol):
     """One question over UDP; `answer` fires once, with None when TCP should be tried instead."""
 
+    noisy = False
+
     def __init__(
         self, clock: IReactorTime, server: Server, query: dns.message.QueryMessage, timeout: float
     ) -> None:

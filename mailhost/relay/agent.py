@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -135,6 +136,19 @@ class RelayAgent:
     def close(self) -> None:
         """End kept connections, when nothing is delivered any more."""
         self.pool.close()
+
+
+class _Once(Factory):
+    """For one connection; without a word in the log at its start and end."""
+
+    noisy = False
+
+    def __init__(self, protocol: SMTPClientConnection) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, addr: Any) -> SMTPClientConnection:
+        """Return the one."""
+        return self._protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +430,7 @@ class _Attempt:
         )
         connection = SMTPClientConnection(agent.reactor)
         try:
-            await connectProtocol(endpoint, connection)
+            await endpoint.connect(_Once(connection))
         except ConnectError as problem:
             text = f"no connection to {target.address}: {str(problem).rstrip('.')}"
             failure = SessionFailure("4.4.1", text)
