@@ -15,7 +15,12 @@ from mailhost.address import Address
 from mailhost.directory.directory import LOOK_INTERVAL, Directory
 from mailhost.directory.passwords import PasswordHash
 from mailhost.directory.roster import OwnNames, Roster, lookup_key
-from mailhost.directory.store import ARGON2ID, SCRAM_SHA_256, DirectoryStore
+from mailhost.directory.store import (
+    ARGON2ID,
+    SCRAM_ITERATIONS,
+    SCRAM_SHA_256,
+    DirectoryStore,
+)
 from mailhost.errors import DataDirectoryError, DirectoryError
 from mailhost.interfaces.directory import AddressClass, Domain
 from tests.contracts.directory import PASSWORD, DirectoryContract, at
@@ -133,6 +138,11 @@ class DurabilityTests(SynchronousTestCase):
         verifier = credential.scram()
         self.assertEqual((len(verifier.salt), verifier.iterations), (16, 4096))
         self.assertEqual((len(verifier.stored_key), len(verifier.server_key)), (32, 32))
+
+    def test_every_client_computes_the_iterations(self) -> None:
+        """Clients with Cyrus SASL refuse a login that asks for more than 65,536 iterations."""
+        self.assertGreaterEqual(SCRAM_ITERATIONS, 4096)
+        self.assertLessEqual(SCRAM_ITERATIONS, 65_536)
 
     def test_set_password_replaces(self) -> None:
         """There is one credential of a kind after any number of changes."""
