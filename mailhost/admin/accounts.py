@@ -7,7 +7,6 @@ from typing import Any
 
 from mailhost.address import Address
 from mailhost.admin.errors import UsageFault
-from mailhost.directory.passwords import random_password
 from mailhost.ids import is_id
 from mailhost.interfaces.directory import Account, IDirectory
 from mailhost.interfaces.login import IAdministration
@@ -96,6 +95,9 @@ async def _set_enabled(directory: IDirectory, address: str, enabled: bool) -> di
 
 def _secret(password: str | None, generate: bool) -> str:
     if generate:
+        # Here, so that the command line need not load what computes password hashes.
+        from mailhost.directory.passwords import random_password
+
         return random_password(os.urandom)
     if password is None:
         raise UsageFault("a password is needed, or --generate")

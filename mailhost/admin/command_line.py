@@ -8,6 +8,9 @@ parsing only.
 
 Everything ends in an exit status of `ExitStatus`, with one line on standard error (a JSON object
 with ``--json``) for what went wrong; results go to standard output.
+
+A command beside a running server takes no longer than its imports, so what only some commands need
+(the stores, TLS) is imported by these.
 """
 
 from __future__ import annotations
@@ -22,21 +25,20 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, ClassVar, TextIO, cast
 
 from twisted.python import usage
 
 from mailhost import __version__
-from mailhost.admin import access, checks
+from mailhost.admin import access
 from mailhost.admin.errors import CommandFailure, ExitStatus, UsageFault, failure_of
 from mailhost.admin.identity import take_identity
-from mailhost.admin.offline import perform_offline
 from mailhost.admin.output import as_json, as_text
-from mailhost.admin.verbs import VERBS, Kind, Verb
+from mailhost.admin.verbs import VERBS, Kind, Result, Verb
 from mailhost.config.location import SYSTEM_FILE, Located, locate
 from mailhost.config.sample import plain, sample, shown
+from mailhost.config.sections import Config
 from mailhost.control import CallFailure
 from mailhost.errors import SyntaxFault
 from mailhost.observe import safe_text
@@ -198,10 +200,16 @@ class VerbLeaf(Leaf):
             self.verb.noun,
             self.verb.name,
             arguments,
-            partial(perform_offline, located.config),
+            partial(_on_files, located.config),
         )
         self.write(around, as_text(result, self.verb.columns), result)
         return ExitStatus.OK
+
+
+def _on_files(config: Config, noun: str, verb: str, arguments: Mapping[str, object]) -> Result:
+    from mailhost.admin.offline import perform_offline
+
+    return perform_offline(config, noun, verb, arguments)
 
 
 def _converted(words: str, name: str, kind: Kind, value: object) -> object:
@@ -244,6 +252,8 @@ class ConfigCheck(Leaf):
 
     def run(self, around: Surroundings) -> int:
         """Say that all is well, or raise the first error; list every other problem."""
+        from mailhost.admin import checks
+
         located = self.located(around)
         problems = checks.problems(located.config, local=located.is_local)
         where = str(located.path) if located.path else "no file: safe local mode"
@@ -303,6 +313,8 @@ class Version(Leaf):
 
     def run(self, around: Surroundings) -> int:
         """Show versions, as a report of a fault should have them."""
+        from importlib.metadata import version as version_of
+
         document = {"mailhost": __version__, "python": platform.python_version()}
         for package in ("Twisted", "pyOpenSSL", "cryptography", "dnspython", "argon2-cffi", "idna"):
             document[package] = version_of(package)

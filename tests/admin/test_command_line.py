@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterable
 from io import StringIO
@@ -156,6 +157,25 @@ class ParsingTests(CommandLineCase):
         self.assertEqual(self.assertRaises(SystemExit, main, ["version"]).code, 0)
         self.patch(sys, "stderr", StringIO())
         self.assertEqual(self.assertRaises(SystemExit, main, ["nothing"]).code, 64)
+
+
+class ImportTests(SynchronousTestCase):
+    """What a command beside a running server does not load."""
+
+    def test_stores_and_tls_are_loaded_by_what_needs_them(self) -> None:
+        """They would triple the time of a command."""
+        script = "import sys, mailhost.admin.command_line; print(*sys.modules, sep=chr(10))"
+        root = str(Path(access.__file__).parents[2])
+        loaded = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            check=True,
+            text=True,
+            env=dict(os.environ, PYTHONPATH=root),
+        ).stdout.splitlines()
+        heavy = ("OpenSSL", "argon2", "cryptography", "mailhost.directory.store")
+        self.assertIn("mailhost.admin.verbs", loaded)
+        self.assertEqual([name for name in heavy if name in loaded], [])
 
 
 class PasswordTests(CommandLineCase):
