@@ -21,6 +21,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TextIO, cast
@@ -39,10 +40,11 @@ from mailhost.config.sections import Config
 from mailhost.config.sections import Log as LogSettings
 from mailhost.errors import ConfigError, MailhostError
 from mailhost.observe import Counters, LogFile, observer_for, safe_text, stream_writer
+from mailhost.queue.clock import SteadyClock
 
 __all__ = ["Options", "main", "makeService"]
 
-NEED_RESTART = ("hostname", "data_directory", "listeners")
+NEED_RESTART = ("hostname", "data_directory", "listeners", "retry", "login")
 """Settings that a reload cannot change."""
 
 
@@ -333,6 +335,9 @@ def makeService(options: Options) -> MailhostService:
         will_drop = bool(twistd.get("uid"))
         refuse_root(located.config, os.geteuid() == 0 and not will_drop)
         _prepare_process()
+        # Twisted's clock is the system's, and timers would stand still for as long as that is
+        # set back. Set before anything has asked it for the time (R-94).
+        reactor.seconds = SteadyClock(time.time, time.monotonic).now
         journal = open_journal(located.config.log, twistd)
         server = make_service(located.config, local=located.is_local)
     except Exception as error:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).resolve().parent.parent / "mailhost"
 
-BASE = frozenset({"address", "reply", "errors", "units", "ids", "criteria", ""})
+BASE = frozenset({"address", "reply", "errors", "units", "ids", "criteria", "neighbourhood", ""})
 """Level 0, open to everyone; the empty name is the package itself (its version)."""
 
 SEAMS = BASE | {"interfaces"}
@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "ids": frozenset(),
     "reply": frozenset(),
     "criteria": frozenset(),
+    "neighbourhood": frozenset(),
     "errors": frozenset({"reply"}),
     "address": frozenset({"errors"}),
     "wire": BASE | {"wire"},
@@ -67,6 +68,7 @@ PURE = {
     "errors",
     "address",
     "criteria",
+    "neighbourhood",
     "wire",
     "message",
     "files",

@@ -164,6 +164,8 @@ class Authenticator:
         own = not authzid or self.source.login_key(authzid) == self.source.login_key(user)
         if not own:
             return await self.refuse(LoginFailure.CREDENTIALS, user, facts, mechanism)
+        if self.refused(user, facts, mechanism):
+            return LoginFailure.TEMPORARY
         try:
             granted: Any = await self.portal.login(credentials, None, interface)
         except AccountDisabled:
@@ -171,6 +173,7 @@ class Authenticator:
         except (UnauthorizedLogin, LoginDenied):
             return await self.refuse(LoginFailure.CREDENTIALS, user, facts, mechanism)
         _, avatar, logout = granted
+        self._limits.succeeded(facts.peer, self.source.login_key(user))
         self.log.info(
             event="login.succeeded",
             **_fields(facts, mechanism),
@@ -178,6 +181,13 @@ class Authenticator:
             account_id=avatar.account_id,
         )
         return LoggedIn(avatar, logout, str(avatar.address), final)
+
+    def refused(self, user: str, facts: ConnectionFacts, mechanism: bytes) -> bool:
+        """Say, and log, that the client failed too often for a look at what it brings."""
+        if not self._limits.refuses(facts.peer, self.source.login_key(user)):
+            return False
+        self.note_failure(LoginFailure.TEMPORARY, user, facts, mechanism)
+        return True
 
     async def refuse(
         self, failure: LoginFailure, user: str, facts: ConnectionFacts, mechanism: bytes
@@ -278,6 +288,8 @@ class Authentication:
         assert isinstance(self._exchange, sasl.SCRAMServer)
         assert self._authenticator.scram is not None
         self._user = step.user
+        if self._authenticator.refused(step.user, self._facts, self._mechanism):
+            return LoginFailure.TEMPORARY
         found = self._authenticator.source.find(step.user)
         self._identity = await found if isinstance(found, Deferred) else found
         verifier = await self._authenticator.scram.verifier(

@@ -1,6 +1,29 @@
-"""How many sessions one account may have from one address."""
+"""How many sessions one account may have from one address, and how connections are counted."""
 
 from __future__ import annotations
+
+from typing import Protocol
+
+
+class ConnectionCount(Protocol):
+    """Counts connections by client; one object may serve listeners of several protocols."""
+
+    def admit(self, peer: str) -> bool:
+        """Count a new connection in and return True, or return False: there are too many."""
+
+    def leave(self, peer: str) -> None:
+        """An admitted connection is gone."""
+
+
+class Unlimited:
+    """No limit, for tests and for listeners that are counted elsewhere."""
+
+    def admit(self, _: str) -> bool:
+        """Always."""
+        return True
+
+    def leave(self, _: str) -> None:
+        """Nothing was counted."""
 
 
 class Admission:

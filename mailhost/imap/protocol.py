@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from mailhost import channel_binding
 from mailhost.ids import new_id
-from mailhost.imap.admission import Admission
+from mailhost.imap.admission import Admission, ConnectionCount, Unlimited
 from mailhost.imap.entry import CommandTable, State
 from mailhost.imap.session import IMAPSession
 from mailhost.imap.settings import IMAPSettings
@@ -54,6 +54,7 @@ class IMAPServerProtocol(Protocol):
         self._secured = False
         self._closing = False
         self._lost = False
+        self._admitted = False
         self._output_paused = False
         self._input_paused = False
         self._octets_in = self._octets_out = 0
@@ -146,9 +147,13 @@ class IMAPServerProtocol(Protocol):
     # Protocol
 
     def connectionMade(self) -> None:
-        """Greet."""
+        """Greet, or turn away."""
         settings = self.factory.settings
         self._tls = interfaces.ISSLTransport.providedBy(self.transport)
+        self._admitted = self.factory.connections.admit(self._peer)
+        if not self._admitted:
+            self._turn_away()
+            return
         if interfaces.ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
@@ -159,6 +164,14 @@ class IMAPServerProtocol(Protocol):
         if not self._tls:
             # Over TLS the greeting follows the handshake: its capabilities depend on it.
             self.session.greet()
+
+    def _turn_away(self) -> None:
+        self._closing = True
+        self.log.info(event="imap.connection.refused", peer=self._peer, reason="too many")
+        if not self._tls:
+            self.transport.write(b"* BYE [UNAVAILABLE] Too many connections, try again later\r\n")
+            self._wait(self.factory.settings.login_timeout)
+        self.transport.loseConnection()
 
     def handshakeCompleted(self) -> None:
         """TLS is up."""
@@ -184,6 +197,9 @@ class IMAPServerProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Let go of everything."""
         self._lost = True
+        if self._admitted:
+            self._admitted = False
+            self.factory.connections.leave(self._peer)
         for timer in (self._timer, self._deadline):
             if timer is not None and timer.active():
                 timer.cancel()
@@ -268,6 +284,7 @@ class IMAPServerFactory(Factory):
         cleartext_login: passwords may be sent without TLS (loopback in local mode).
         settings: limits.
         admission: counts sessions; shared by the listeners.
+        connections: counts connections; shared by the listeners.
         compute: runs a function off the event thread and gives a Deferred; by default at once.
         commands: the command table.
     """
@@ -284,6 +301,7 @@ class IMAPServerFactory(Factory):
         cleartext_login: bool = False,
         settings: IMAPSettings | None = None,
         admission: Admission | None = None,
+        connections: ConnectionCount | None = None,
         compute: Callable[[Callable[[], Any]], Deferred[Any]] | None = None,
         commands: CommandTable = COMMANDS,
     ) -> None:
@@ -294,6 +312,7 @@ class IMAPServerFactory(Factory):
         self.cleartext_login = cleartext_login
         self.settings = settings or IMAPSettings()
         self.admission = admission or Admission()
+        self.connections = connections or Unlimited()
         self.compute = compute or execute
         self.commands = commands
         self.protocols: set[IMAPServerProtocol] = set()

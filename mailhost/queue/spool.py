@@ -243,6 +243,11 @@ class Spool(JournalEvents):
         self._runner.put(lambda: self._journal.settle(wanted, result))
         return result
 
+    def set_limits(self, limits: SpoolLimits) -> None:
+        """Take other limits from now on; the number of file lanes stays."""
+        self._limits = limits
+        self._room_at = None
+
     def room(self) -> Reply | None:
         """
         Return the refusal to give while there is no room for more mail, or None.

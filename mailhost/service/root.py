@@ -171,6 +171,8 @@ class MailServer(Service):
             self._stores.reload(config)
         if self._near is not None:
             self._near.apply(config)
+            for server in self._servers:
+                server.apply(self._near)
         self._tls.reload(config.certificates)
         self.config = config
 

@@ -227,16 +227,19 @@ class Stores:
             ],
         )
         scram = SCRAMCredentials(self.directory, time.time) if login.scram else None
+        self._login_limits = LoginLimits(self._reactor, failures=self._config.limits.login_failures)
         self.authenticator = Authenticator(
-            portal, self.directory, scram, LoginLimits(self._reactor), self._reactor
+            portal, self.directory, scram, self._login_limits, self._reactor
         )
         self.administration = Administration(self.directory, self.queue)
 
     def reload(self, config: Config) -> None:
-        """Take the relay section. ConfigError: it cannot be used; the old one stays."""
+        """Take relay and limits. ConfigError: the relay cannot be used; the old ones stay."""
         router = self._build_router(config, self._reactor)
         contexts = build_contexts(config)
         self.agent.router, self.agent.contexts = router, contexts
+        self._login_limits.failures = config.limits.login_failures
+        self.spool.set_limits(SpoolLimits(free_octets=config.limits.free_space))
         self._config = config
 
     async def close(self) -> None:

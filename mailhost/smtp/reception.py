@@ -105,6 +105,7 @@ class Reception:
         self._mail = mail
         self._recipients = recipients
         self._started = parts.clock.seconds()
+        self._now = self._started if parts.wall is None else parts.wall()
         self.queue_id = QueueID(new_id(self._started, parts.random_bytes))
         self.size = 0
         self._writer: ISpoolWriter = parts.spool.begin(self.queue_id)
@@ -202,7 +203,7 @@ class Reception:
         try:
             submitted = complete(
                 header, sender=self._mail.reverse_path or submission.address,
-                now=self._started, message_id=own_id,
+                now=self._now, message_id=own_id,
             )  # fmt: skip
         except FromFault as fault:
             self._refuse(
@@ -254,7 +255,7 @@ class Reception:
             host=self._settings.hostname,
             protocol=origin.protocol,
             queue_id=self.queue_id,
-            now=self._started,
+            now=self._now,
             tls=origin.tls,
             # RFC 5321 7.2: more than one would show blind copies.
             forward_path=recipients[0].forward_path if len(recipients) == 1 else None,

@@ -91,6 +91,8 @@ class SMTPServerParts:
         authenticator: None where nobody can log in.
         tls_context: gives the context factory for STARTTLS at the moment it is needed, so that a
             renewed certificate serves new handshakes; None where STARTTLS is not offered.
+        wall: Unix time for Received and Date, which follows the system's clock when that is set;
+            the clock's own time when None.
         limits: connection counts, shared or not.
     """
 
@@ -100,4 +102,5 @@ class SMTPServerParts:
     recipients: IRecipientPolicy
     authenticator: IAuthenticator | None = None
     tls_context: Callable[[], Any] | None = None
+    wall: Callable[[], float] | None = None
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)

@@ -26,7 +26,7 @@ from mailhost.directory.checkers import (
 )
 from mailhost.directory.credentials import PasswordCheck, RememberedProofs, SCRAMCredentials
 from mailhost.directory.directory import Directory
-from mailhost.directory.login_limits import LoginLimits, network
+from mailhost.directory.login_limits import LoginLimits
 from mailhost.directory.passwords import PasswordHash, check_password, random_password
 from mailhost.directory.realm import Realm
 from mailhost.directory.store import ARGON2ID
@@ -681,13 +681,38 @@ class DelayTests(LoginTestCase):
         self.assertIs(self.successResultOf(login), LoginFailure.CANCELLED)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_networks(self) -> None:
-        """IPv6 counts by /64; a mapped address is the IPv4 address."""
-        self.assertEqual(network("2001:db8::1"), network("2001:db8::ffff:1:2:3"))
-        self.assertNotEqual(network("2001:db8::1"), network("2001:db8:0:1::1"))
-        self.assertEqual(network("::ffff:192.0.2.7"), "192.0.2.7")
-        self.assertEqual(network("fe80::1%eth0"), "fe80::/64")
-        self.assertEqual(network("/run/socket"), "/run/socket")
+    def test_more_connections_do_not_make_more_guesses(self) -> None:
+        """Past its failures a client is refused unheard, wherever the password is right (R-39)."""
+        self.limits.failures = 3
+        for _ in range(3):
+            self.attempt("wrong")
+        self.assertIs(self.successResultOf(self.attempt(PASSWORD)), LoginFailure.TEMPORARY)
+        self.clock.advance(130)
+        self.assertIsInstance(self.successResultOf(self.attempt(PASSWORD)), LoggedIn)
+        for _ in range(5):
+            self.attempt("wrong")
+        # Known from there: for this account it goes on.
+        self.assertIsInstance(self.successResultOf(self.attempt(PASSWORD)), LoggedIn)
+        self.assertTrue(self.limits.refuses("192.0.2.7", "carol@example.org"))
+        self.clock.advance(60)
+
+    def test_neighbours_and_days_are_counted(self) -> None:
+        """A /26 has three times, a day five times as many failures; this machine has no limit."""
+        limits = LoginLimits(self.clock, failures=2)
+        for number in range(6):
+            self.assertFalse(limits.refuses("192.0.2.40", "x"))
+            limits.failed(f"192.0.2.{number}")
+        self.assertTrue(limits.refuses("192.0.2.40", "x"))
+        self.assertFalse(limits.refuses("192.0.2.64", "x"))
+        for _ in range(10):
+            self.clock.advance(121)
+            self.assertFalse(limits.refuses("198.51.100.1", "x"))
+            limits.failed("198.51.100.1")
+        self.assertTrue(limits.refuses("198.51.100.1", "x"))
+        for _ in range(50):
+            limits.failed("127.0.0.1")
+            limits.failed("::1")
+        self.assertFalse(limits.refuses("127.0.0.1", "x") or limits.refuses("::1", "x"))
 
     def test_forgotten_in_time_and_bounded(self) -> None:
         """A quarter of an hour clears an address; memory does not grow with addresses."""
