@@ -361,6 +361,11 @@ class FakeTransport(StringTransport):
         self.aborted = False
         self.writes = 0
 
+    def loseConnection(self) -> None:
+        """Close, which a TLS transport does only without a producer."""
+        assert self.producer is None, "a TLS transport would wait for its producer"
+        super().loseConnection()
+
     def write(self, data: bytes) -> None:
         """Count the calls."""
         self.writes += 1

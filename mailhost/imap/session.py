@@ -39,6 +39,8 @@ from mailhost.wire.imap.receiver import IMAPReceiver
 _OUTPUT_PORTION = 65536
 _STREAMED = re.compile(rb"[^ ]+ ([A-Za-z]+) ")
 _ANNOUNCEMENT = re.compile(rb"~?\{[0-9]+\+?\}\Z")
+_TURN = 200
+"""Commands that one client may have carried out before others have their turn (P6)."""
 _HOPELESS = 1 << 32
 """A refused literal of this size is not read past: the connection ends."""
 
@@ -133,6 +135,7 @@ class IMAPSession:
         self._stop_watching: Callable[[], None] | None = None
         self._dirty = False
         self._bad_commands = 0
+        self._in_turn = 0
         self._out: list[bytes] = []
         self._out_octets = 0
         self._feeding = False
@@ -157,6 +160,7 @@ class IMAPSession:
     def feed(self, data: bytes) -> None:
         """Take octets from the client."""
         self._feeding = True
+        self._in_turn = 0
         try:
             self.receiver.feed(data)
         finally:
@@ -300,11 +304,24 @@ class IMAPSession:
             result = self._refused(error)
         if isinstance(result, bytes) and not self._updates_due(entry):
             self._complete(tag, result)
+            self._end_turn()
             return
         self.busy = True
         self.receiver.hold()
         running = Deferred.fromCoroutine(self._finish(tag, entry, result))
         running.addErrback(self._broken)
+
+    def _end_turn(self) -> None:
+        """Let others have theirs after so many commands that needed no waiting."""
+        self._in_turn += 1
+        if self._in_turn >= _TURN and not (self.gone or self.receiver.held):
+            self._in_turn = 0
+            self.receiver.hold()
+            self.clock.callLater(0, self._next_turn)
+
+    def _next_turn(self) -> None:
+        if not (self.gone or self.busy or self.state is State.LOGOUT):
+            self._proceed()
 
     async def _finish(
         self, tag: bytes, entry: CommandEntry, result: Answer | Coroutine[Any, Any, Answer]

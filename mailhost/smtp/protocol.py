@@ -343,6 +343,9 @@ class SMTPServerProtocol(Protocol):
             send(self.transport, data)
         if self._closing:
             assert self.transport is not None
+            # A TLS transport waits for its producer before it closes.
+            if self._session is not None:
+                self.transport.unregisterProducer()  # type: ignore[attr-defined]
             self.transport.loseConnection()
             self._heard = self._clock.seconds()
             self._reschedule()

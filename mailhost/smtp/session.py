@@ -102,6 +102,7 @@ class SMTPServerSession:
         self._exchange: AuthExchange | None = None
         self._late: Deferred[Reply] | None = None
         self._junk = 0
+        self._misses = 0
         self._login_failures = 0
         self._closed = False
         self._postmaster = settings.postmaster or Address("postmaster", settings.hostname.lower())
@@ -228,10 +229,13 @@ class SMTPServerSession:
         """Count what fails; past the limits answer late, then no more."""
         if reply.code < 400 or reply.close:
             return reply
-        if self._transaction is not None and self._transaction.recipients:
-            # A sender of many who has some addresses wrong is no attacker.
-            return reply
         settings = self._settings
+        if self._transaction is not None and self._transaction.recipients:
+            # A sender of many who has some addresses wrong is no attacker; one who has most of
+            # them wrong is looking for addresses.
+            self._misses += 1
+            if self._misses <= settings.soft_errors + len(self._transaction.recipients):
+                return reply
         self.errors += 1
         if self.errors >= settings.hard_errors:
             return replies.TOO_MANY_ERRORS
@@ -494,6 +498,7 @@ class SMTPServerSession:
             self.accepted += 1
             self.errors = 0
             self._junk = 0
+            self._misses = 0
             return reply
         return self._judged(reply)
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from mailhost.errors import QuotaExceeded, SpoolFault, SpoolFull
@@ -18,14 +20,50 @@ from mailhost.imap.settings import IMAPSettings
 from mailhost.imap.table import COMMANDS
 from mailhost.interfaces.access import IMailAccess, IMailbox
 from mailhost.interfaces.login import LoginFailure
+from mailhost.smtp.limits import ConnectionLimits
 from tests.fakes_access import FakeAppend, FakeContent, FakeMailbox
-from tests.imap.peer import NESTED_MESSAGE, PASSWORDS, IMAPPeer, fill, numbered
+from tests.imap.peer import NESTED_MESSAGE, PASSWORDS, FakeTransport, IMAPPeer, fill, numbered
 
 LARGE = b"From: a@example.org\r\nSubject: large\r\n\r\n" + b"0123456789abcde\r\n" * 40_000
 
 
 class BackPressureTests(SynchronousTestCase):
     """Neither side makes the server hold more than it must."""
+
+    def test_a_client_with_many_commands_lets_others_in_between(self) -> None:
+        """P6: a flood of commands in one piece is answered in turns, all of it in the end."""
+        peer = IMAPPeer()
+        peer.take_output()
+        peer.feed(b"a CAPABILITY\r\n" * 1000)
+        answered = peer.take_output().count(b"a OK")
+        self.assertLess(answered, 300)
+        peer.advance(0)
+        self.assertEqual(answered + peer.take_output().count(b"a OK"), 1000)
+        peer.feed(b"a CAPABILITY\r\n" * 1000)
+        peer.protocol.connectionLost()
+        peer.advance(0)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_connections_are_counted(self) -> None:
+        """P6: a client with too many connections is told so and let go; leaving makes room."""
+        peer = IMAPPeer()
+        peer.factory.connections = ConnectionLimits(total=10, per_client=2)
+        (_, first), (other, _) = peer.connect(), peer.connect()
+        self.assertFalse(other.closed)
+        for tls, said in ((False, b"* BYE [UNAVAILABLE]"), (True, b"")):
+            transport = FakeTransport()
+            if tls:
+                directlyProvides(transport, ISSLTransport)
+            protocol = peer.factory.buildProtocol(IPv4Address("TCP", "192.0.2.7", 4711))
+            protocol.makeConnection(transport)
+            self.assertTrue(transport.closed)
+            self.assertEqual(transport.take()[: len(said) or None], said)
+            protocol.dataReceived(b"a NOOP\r\n")
+            self.assertEqual(transport.take(), b"")
+            protocol.connectionLost()
+        first.connectionLost()
+        self.assertFalse(peer.connect()[0].closed)
+        self.assertEqual(peer.factory.connections.open, 2)
 
     def test_a_client_that_does_not_read_costs_one_portion(self) -> None:
         """R-45: FETCH stops asking the store while the transport is full, and goes on after."""

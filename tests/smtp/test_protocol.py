@@ -183,6 +183,15 @@ class ConnectionTests(SynchronousTestCase):
         peer.settle()
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    def test_who_looks_for_addresses_is_let_go(self) -> None:
+        """R-12: one good recipient does not make hundreds of wrong ones free; many good ones do."""
+        peer = SMTPPeer({"error_delay": "0"})
+        peer.say(b"EHLO c", b"MAIL FROM:<>", b"RCPT TO:<bob@example.org>")
+        said = peer.say(*(f"RCPT TO:<name{n}@elsewhere.example>" for n in range(200)))
+        self.assertEqual(said.count(b"550 "), 30)
+        self.assertTrue(said.endswith(b"421 4.7.0 Too many failed commands\r\n"))
+        self.assertTrue(peer.closed)
+
     def test_lost_connection_with_a_delayed_error(self) -> None:
         """An answer that is kept back is forgotten."""
         peer = SMTPPeer({"soft_errors": "0"})

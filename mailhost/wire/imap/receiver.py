@@ -19,7 +19,7 @@ _LITERAL = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
 _LITERAL_TAIL = 24
 
 MAX_LITERALS = 1000
-"""Literals in one command."""
+"""Literals in one command; as many more are read past after a refusal."""
 
 
 class IMAPSink(Protocol):
@@ -85,6 +85,7 @@ class IMAPReceiver:
         self._head = bytearray()
         self._literal_octets = 0
         self._literals = 0
+        self._skipped = 0
         self._left = 0
         self._held = False
         self._running = False
@@ -169,7 +170,7 @@ class IMAPReceiver:
     def _forget(self) -> None:
         self._mode = _Mode.COMMAND
         self._head.clear()
-        self._literal_octets = self._literals = self._left = 0
+        self._literal_octets = self._literals = self._skipped = self._left = 0
 
     def _run(self) -> None:
         if self._running:
@@ -252,6 +253,10 @@ class IMAPReceiver:
         announced = _LITERAL.search(line, max(0, len(line) - _LITERAL_TAIL))
         # A synchronizing literal is not sent after a refusal; the others are under way already.
         if announced is not None and announced[2]:
+            self._skipped += 1
+            if self._skipped > MAX_LITERALS:
+                self._fail("too many literals")
+                return
             self._left = int(announced[1])
             self._mode = _Mode.SKIP
         else:
