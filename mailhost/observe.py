@@ -11,7 +11,7 @@ several times as fast as the observers of twisted.logger, which matters because 
 dialogue costs less than one of their lines. What a peer sent is written so that it can neither
 begin a line, nor reach a terminal as a control sequence, nor fill the disk: controls are escaped
 and long values are cut. Only our own tracebacks take several lines, each of them indented. What
-Twisted says of ports that start is left out: we say it with more.
+Twisted says of ports that open and close is left out: we say it with more.
 
 Observers run on the thread that logs; a write that fails raises OSError to twisted.logger.
 """
@@ -194,6 +194,8 @@ _NOT_FIELDS = frozenset(
     | {"log_failure", "log_text", "log_system", "log_io", "log_trace", "log_legacy"}
 )
 
+_REPEATED = re.compile(r"[\w ()]{1,80} starting on |\((?:TCP|UNIX) Port [^ ]+ Closed\)\Z")
+
 _BARE = re.compile(r"[A-Za-z0-9._:@/<>+,*#%~!?$&;\[\]-]+\Z")
 
 
@@ -293,7 +295,7 @@ class TextObserver:
     def __call__(self, event: LogEvent) -> None:
         """Write the event."""
         rank, level = _LEVELS[event["log_level"]]
-        if rank < self._threshold or "eventType" in event:
+        if rank < self._threshold:
             return
         parts = [self._timestamps.text(event["log_time"]), level]
         name = event.get("event")
@@ -303,7 +305,10 @@ class TextObserver:
                 if key not in _NOT_FIELDS and value is not None:
                     parts.append(f"{key}={_field(value)}")
         else:
-            parts.append(safe_text(_prose(event), 4 * MAX_VALUE))
+            prose = _prose(event)
+            if _REPEATED.match(prose):
+                return
+            parts.append(safe_text(prose, 4 * MAX_VALUE))
         line = " ".join(parts) + "\n"
         if "log_failure" in event:
             line += "".join(f"    {text}\n" for text in _traceback_lines(event))
@@ -328,7 +333,7 @@ class JSONObserver:
     def __call__(self, event: LogEvent) -> None:
         """Write the event."""
         rank, level = _LEVELS[event["log_level"]]
-        if rank < self._threshold or "eventType" in event:
+        if rank < self._threshold:
             return
         document: dict[str, Any] = {
             "time": self._timestamps.text(event["log_time"]),
@@ -341,7 +346,10 @@ class JSONObserver:
                 if key not in _NOT_FIELDS and value is not None:
                     document[key] = _json_value(value)
         else:
-            document["text"] = _cut(_prose(event), 4 * MAX_VALUE)
+            prose = _prose(event)
+            if _REPEATED.match(prose):
+                return
+            document["text"] = _cut(prose, 4 * MAX_VALUE)
         if "log_failure" in event:
             document["traceback"] = "\n".join(_traceback_lines(event))
         self._write(self._encode(document) + "\n")

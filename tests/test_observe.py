@@ -189,8 +189,15 @@ class TextTests(SynchronousTestCase):
         """Twisted's own line beside ours says less."""
         for observer_class in (TextObserver, JSONObserver):
             log, lines = lines_of(observer_class)
-            log.info("SMTPServerFactory starting on 25", eventSource=self, eventType="start")
+            for text in (
+                "SMTPServerFactory (TLS) starting on 25",
+                "ControlFactory starting on '/x/control.sock'",
+                "(TCP Port 25 Closed)",
+            ):
+                log.info("{text}", text=text)
             self.assertEqual(lines, [])
+            log.info("twistd 26.10 starting up.")
+            self.assertEqual(len(lines), 1)
 
     def test_a_failure_shows_its_traceback_indented(self) -> None:
         """Lines of a traceback cannot be taken for events, whatever the exception says."""

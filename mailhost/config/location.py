@@ -68,7 +68,8 @@ def locate(
     path = find(option, environ, system_file)
     if path is None:
         return Located(local_mode(environ), None)
-    return Located(load(path), path)
+    # A daemon goes to another directory, and reads the file again from there.
+    return Located(load(path), path.absolute())
 
 
 def find(option: str | None, environ: Mapping[str, str], system_file: Path) -> Path | None:

@@ -41,7 +41,9 @@ def make_service(
     config: Config, *, local: bool, show: Callable[[str], object] | None = None
 ) -> MailServer:
     """
-    Return the server for a configuration, not started.
+    Return the server for a configuration, with its keys and ports taken, not started.
+
+    twistd calls this while it is still in the foreground: what cannot be had is told there.
 
     Args:
         config: what it serves.
@@ -50,7 +52,9 @@ def make_service(
     """
     from twisted.internet import reactor
 
-    return MailServer(config, reactor, local=local, show=show or _show)
+    server = MailServer(config, reactor, local=local, show=show or _show)
+    server.take()
+    return server
 
 
 def _show(text: str) -> None:
@@ -95,11 +99,22 @@ class MailServer(Service):
         self._watchdog = Watchdog(reactor)
         self._starting: Deferred[None] | None = None
 
-    def privilegedStartService(self) -> None:
-        """Read keys and take ports that only root may have."""
+    def take(self) -> None:
+        """
+        Read keys and take ports, while we may be root. Harmless when it was done before.
+
+        Raises:
+            ConfigError, OSError: a certificate cannot be used, or a port not be had.
+        """
+        if self._bound:
+            return
         if self.config.certificates:
             self._tls.load()
         self._bound = bind(self.config.listeners, os.environ)
+
+    def privilegedStartService(self) -> None:
+        """Take what only root may have."""
+        self.take()
 
     def startService(self) -> None:
         """Begin the rest of the start; `ready` tells how it ends."""

@@ -41,7 +41,7 @@ class LocationTests(SynchronousTestCase):
         option = str(self.write("option"))
         found = locate(option, self.environ, system)
         self.assertEqual(found.config.hostname, "option.example")
-        self.assertEqual(found.path, Path(option))
+        self.assertEqual(found.path, Path(option).absolute())
         self.assertFalse(found.is_local)
 
     def test_an_empty_variable_counts_as_unset(self) -> None:
