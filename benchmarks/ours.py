@@ -46,7 +46,7 @@ class Mailhost:
         return (
             'version = 1\nhostname = "mx.bench.test"\n'
             f'data_directory = "{self.base}/data"\n{listeners}'
-            "[limits]\nconnections_per_client = 10000\n"
+            "[limits]\nconnections_per_client = 10000\nconnection_rate = 1000000\n"
             "imap_sessions_per_user = 10000\n"
         )
 

@@ -108,7 +108,7 @@ class ImaplibTests(InteropCase):
             self.assertEqual((kind, found[0]), ("OK", expected), criteria)
         client.literal = "KÖLN".encode()
         self.assertEqual(client.search("UTF-8", "SUBJECT")[1], [b"6"])
-        client.literal = "STRASSE".encode()
+        client.literal = b"STRASSE"
         self.assertEqual(client.search("UTF-8", "TEXT")[0], "OK")
         self.assertEqual(client.search("X-NONE", "TEXT", "x")[0], "NO")
         self.command(client, "SEARCH", "RETURN (MIN MAX COUNT ALL)", "UNSEEN")

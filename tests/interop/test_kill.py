@@ -29,7 +29,7 @@ class KillTests(LedgerChecks, TestCase):
         server = MailhostProcess(
             Path(self.mktemp()).resolve(),
             accounts=ACCOUNTS,
-            tables="[limits]\nconnections_per_client = 1000\n",
+            tables="[limits]\nconnections_per_client = 1000\nconnection_rate = 100000\n",
         )
         server.populate()
         server.start()

@@ -75,7 +75,7 @@ class PowerCutTests(LedgerChecks, TestCase):
         server = MailhostProcess(
             base / "server",
             accounts=ACCOUNTS,
-            tables="[limits]\nconnections_per_client = 1000\n",
+            tables="[limits]\nconnections_per_client = 1000\nconnection_rate = 100000\n",
             data=disk.mount / "data",
         )
         server.populate()
