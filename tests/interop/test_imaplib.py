@@ -68,7 +68,7 @@ class ImaplibTests(InteropCase):
         kind, found = client.uid("FETCH", str(uid), "(FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])")
         self.assertEqual(found[0][1], data)
         head = found[0][0].decode()
-        self.assertIn("RFC822.SIZE %d" % len(data), head)
+        self.assertIn(f"RFC822.SIZE {len(data)}", head)
         for flag in (r"\Seen", r"\Flagged", "$Work"):
             self.assertIn(flag, head)
         date = re.search(r'INTERNALDATE "([^"]+)"', head)[1]
