@@ -63,6 +63,7 @@ ZONES = {
 
 LIMITS = """
 [limits]
+received_hops = 10
 connections_per_client = 1000
 connection_rate = 100000
 imap_sessions_per_user = 1000
@@ -269,6 +270,8 @@ class World:
             lambda: self.a.admin("alias", "add", "away@a.test", BOB, CAROL, ALICE),
             lambda: self.a.admin("alias", "add", "astray@a.test", "nobody@b.test"),
             lambda: self.b.admin("alias", "add", "cid@c.test", BOB),
+            lambda: self.a.admin("alias", "add", "round@a.test", "round@b.test"),
+            lambda: self.b.admin("alias", "add", "round@b.test", "round@a.test"),
         )
 
     def stop(self) -> None:
