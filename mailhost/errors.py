@@ -116,3 +116,7 @@ class ConfigError(MailhostError):
 
 class DataDirectoryError(MailhostError):
     """The data directory cannot be used: locked, of a newer version, or not ours."""
+
+
+class DataDirectoryBusy(DataDirectoryError):
+    """Another process has the data directory; it may let go of it."""

@@ -294,7 +294,7 @@ class TextObserver:
 
     def __call__(self, event: LogEvent) -> None:
         """Write the event."""
-        rank, level = _LEVELS[event["log_level"]]
+        rank, level = _rank(event)
         if rank < self._threshold:
             return
         parts = [self._timestamps.text(event["log_time"]), level]
@@ -332,7 +332,7 @@ class JSONObserver:
 
     def __call__(self, event: LogEvent) -> None:
         """Write the event."""
-        rank, level = _LEVELS[event["log_level"]]
+        rank, level = _rank(event)
         if rank < self._threshold:
             return
         document: dict[str, Any] = {
@@ -372,6 +372,15 @@ def _json_value(value: object) -> object:
 
 def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}...(+{len(text) - limit})"
+
+
+def _rank(event: LogEvent) -> tuple[int, str]:
+    """The level of an event, to compare and to show."""
+    # Ports and factories that Twisted starts and stops; events of ours tell the same.
+    old = event.get("log_namespace") == "log_legacy" and event["log_level"] is LogLevel.info
+    if old or "eventType" in event:
+        return _LEVELS[LogLevel.debug]
+    return _LEVELS[event["log_level"]]
 
 
 def _prose(event: LogEvent) -> str:

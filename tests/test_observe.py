@@ -199,6 +199,16 @@ class TextTests(SynchronousTestCase):
             log.info("twistd 26.10 starting up.")
             self.assertEqual(len(lines), 1)
 
+    def test_ports_that_twisted_opens_are_for_debugging(self) -> None:
+        """What Twisted says in its old way of logging is shown at debug, errors always."""
+        for level, expected in (("debug", 2), ("info", 1)):
+            for observer_class in (TextObserver, JSONObserver):
+                log, lines = lines_of(observer_class, level)
+                legacy = Logger(namespace="log_legacy", observer=log.observer)
+                legacy.info("(TCP Port 25 Closed)")
+                legacy.error("Unhandled")
+                self.assertEqual(len(lines), expected)
+
     def test_a_failure_shows_its_traceback_indented(self) -> None:
         """Lines of a traceback cannot be taken for events, whatever the exception says."""
         log, lines = lines_of(TextObserver)

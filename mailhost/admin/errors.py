@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from mailhost.errors import (
     ConfigError,
+    DataDirectoryBusy,
     DataDirectoryError,
     DirectoryError,
     EntryExists,
@@ -76,6 +77,7 @@ FAILURES: tuple[tuple[type[BaseException], ExitStatus, str], ...] = (
     (DirectoryError, ExitStatus.DATA, "refused"),
     (SyntaxFault, ExitStatus.DATA, "syntax"),
     (ConfigError, ExitStatus.CONFIG, "config"),
+    (DataDirectoryBusy, ExitStatus.TEMPORARY, "busy"),
     (DataDirectoryError, ExitStatus.CONFIG, "data-directory"),
     (SpoolFull, ExitStatus.TEMPORARY, "full"),
     (SpoolFault, ExitStatus.TEMPORARY, "spool"),

@@ -20,7 +20,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from mailhost.errors import DataDirectoryError
+from mailhost.errors import DataDirectoryBusy, DataDirectoryError
 from mailhost.files import FileOperations
 
 VERSION = 1
@@ -67,8 +67,9 @@ class DataDirectory:
         Create and lock the directory and mark it in use.
 
         Raises:
-            DataDirectoryError: another process has it, a newer mailhost wrote it, or it cannot be
-                used for a reason that the text gives.
+            DataDirectoryBusy: another process has it.
+            DataDirectoryError: a newer mailhost wrote it, or it cannot be used for a reason that
+                the text gives.
         """
         try:
             self._make(self.path)
@@ -113,7 +114,7 @@ class DataDirectory:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
             holder = self._files.read_file(name).decode("ascii", "replace").strip()
-            raise DataDirectoryError(
+            raise DataDirectoryBusy(
                 f"{self.path} is in use by {holder or 'another process'}; "
                 "only one mailhost can use a data directory"
             ) from None

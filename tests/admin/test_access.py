@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailhost.admin import access
 from mailhost.admin.access import locked, perform
 from mailhost.control import CallFailure, ControlBroken, ControlUnreachable
-from mailhost.errors import DataDirectoryError, NoSuchEntry
+from mailhost.errors import DataDirectoryBusy, DataDirectoryError, NoSuchEntry
 from mailhost.files import FileOperations
 from mailhost.storage.data_directory import DataDirectory
 
@@ -144,7 +144,7 @@ class LockTests(SynchronousTestCase):
         server.close()
         with locked(path) as holder:
             self.assertIsNone(holder)
-            self.assertRaises(DataDirectoryError, DataDirectory(path, FileOperations()).open)
+            self.assertRaises(DataDirectoryBusy, DataDirectory(path, FileOperations()).open)
         server.open()
         server.close()
 

@@ -17,6 +17,7 @@ from mailhost.directory.directory import Directory
 from mailhost.directory.realm import Administration
 from mailhost.errors import (
     ConfigError,
+    DataDirectoryBusy,
     DataDirectoryError,
     DirectoryError,
     EntryExists,
@@ -340,6 +341,7 @@ class StatusTests(SynchronousTestCase):
             (PermissionError(13, "x"), 77),
             (ConfigError("a.b", "x"), 78),
             (DataDirectoryError("x"), 78),
+            (DataDirectoryBusy("x"), 75),
         ):
             self.assertEqual(failure_of(error).status, status, error)
 
