@@ -159,6 +159,7 @@ _FIELDS: Mapping[str, str] = {
     "storage.mailbox.deleted": "account mailbox",
     "storage.mailbox.found": "account mailbox",
     "storage.mailbox.renamed": "account mailbox",
+    "storage.mailbox.unusable": "account",
     "storage.message.damaged": "account file mailbox reason uid",
     "storage.message.quarantined": "account file kept mailbox reason",
     "storage.notice.failed": "",

@@ -41,6 +41,8 @@ _STREAMED = re.compile(rb"[^ ]+ ([A-Za-z]+) ")
 _ANNOUNCEMENT = re.compile(rb"~?\{[0-9]+\+?\}\Z")
 _TURN = 200
 """Commands that one client may have carried out before others have their turn (P6)."""
+_FOREIGN = re.compile(rb"(?:[A-Z]{3,8} [^ ]+ HTTP/[0-9.]+|PROXY (?:TCP|UNKNOWN).*)\Z")
+"""First lines of other protocols: somebody's browser is made to talk to us (R-09, ALPACA)."""
 _HOPELESS = 1 << 32
 """A refused literal of this size is not read past: the connection ends."""
 
@@ -274,6 +276,9 @@ class IMAPSession:
 
     def command(self, data: bytes) -> None:
         """Run one command."""
+        if self.state is State.NOT_AUTHENTICATED and _FOREIGN.match(data):
+            self.overflow("not IMAP")
+            return
         try:
             tag, name, cursor = grammar.split(data)
         except SyntaxFault as fault:
@@ -515,8 +520,9 @@ class IMAPSession:
             account=self.account,
             problem=problem,
         )
-        self.write(b"* BAD [TOOBIG] Too long\r\n")
-        self.bye(b"Too long")
+        if problem != "not IMAP":
+            self.write(b"* BAD [TOOBIG] Too long\r\n")
+        self.bye(b"This port speaks IMAP" if problem == "not IMAP" else b"Too long")
 
     @property
     def can_write(self) -> bool:

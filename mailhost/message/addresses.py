@@ -14,6 +14,8 @@ MAX_ADDRESSES = 10_000
 """Entries taken from one address field."""
 MAX_FIELD = 512 * 1024
 """Octets of one address field that are looked at."""
+MAX_STEPS = 50_000
+"""Words and comments of one address field that are looked at, where it needs the slow parser."""
 
 
 class Mailbox(NamedTuple):
@@ -90,6 +92,7 @@ class _Parser:
         self.value = value
         self.entries: list[Mailbox] = []
         self.in_group = False
+        self.steps = MAX_STEPS
         self.clear()
 
     def clear(self) -> None:
@@ -102,7 +105,8 @@ class _Parser:
 
     def parse(self) -> list[Mailbox]:
         value, position, spaced = self.value, 0, False
-        while position < len(value) and len(self.entries) < MAX_ADDRESSES:
+        while position < len(value) and len(self.entries) < MAX_ADDRESSES and self.steps > 0:
+            self.steps -= 1
             match = _TOKEN.match(value, position)
             assert match is not None
             position, kind = match.end(), match.lastgroup or ""
@@ -122,7 +126,8 @@ class _Parser:
 
     def skip_comment(self, position: int) -> int:
         start, depth, value = position, 1, self.value
-        while depth and position < len(value):
+        while depth and position < len(value) and self.steps > 0:
+            self.steps -= 1
             match = _IN_COMMENT.match(value, position)
             assert match is not None
             position = match.end()

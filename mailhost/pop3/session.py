@@ -91,6 +91,9 @@ class End(Enum):
     SHUTDOWN = "shutdown"
 
 
+FOREIGN_VERBS = frozenset(b"GET POST PUT HEAD OPTIONS CONNECT TRACE PATCH PRI PROXY HOST:".split())
+"""Verbs of other protocols: somebody's browser is made to talk to us (R-09, ALPACA)."""
+
 _FAILURES: dict[LoginFailure, bytes] = {
     # RFC 3206 4: [AUTH] says that other credentials may help, [SYS/TEMP] that they will not.
     LoginFailure.CREDENTIALS: b"-ERR [AUTH] Wrong user name or password\r\n",
@@ -203,6 +206,8 @@ class POP3Session:
         """Run a command and answer it."""
         entry = COMMANDS.get(verb)
         if entry is None:
+            if verb in FOREIGN_VERBS:
+                self._end = End.FAULT
             self._say(self._bad(b"-ERR Unknown command\r\n"))
         elif self.state not in entry.states:
             self._say(self._bad(b"-ERR Not now\r\n"))

@@ -165,6 +165,8 @@ class Spool(JournalEvents):
         self._finishing: set[Deferred[None]] = set()
         self._room: Reply | None = None
         self._room_at: float | None = None
+        self._room_octets: int | None = None
+        self._taken = 0
         self._asking_room = False
         self._open = False
         self.listener: QueueListener | None = None
@@ -262,6 +264,10 @@ class Spool(JournalEvents):
             self._ask_room()
             if age > 10 * self._limits.room_age:
                 return None
+        if self._room is None and self._room_octets is not None:
+            # What came in since then stands in the spool, its log and a mailbox.
+            if self._room_octets - 3 * self._taken < self._limits.free_octets:
+                return FULL
         return self._room
 
     def _ask_room(self) -> None:
@@ -282,6 +288,7 @@ class Spool(JournalEvents):
                     inodes=inodes,
                 )
             self._room = FULL if full else None
+            self._room_octets, self._taken = octets, 0
             if not full:
                 self._reading.run(self._content.fill_reserve)
 
@@ -326,6 +333,7 @@ class Spool(JournalEvents):
             return failed(SpoolFault("the spool is closed"))
         if placed and any(recipient.remote for recipient in envelope.recipients):
             raise ValueError("what is relayed cannot be waited for")
+        self._taken += size
         result: Deferred[Any] = Deferred()
         content = None if file is not None else b"".join(chunks)
         commit = Commit(envelope, prefix, content, size, placed, result, closes, closed_message)

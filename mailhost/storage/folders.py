@@ -15,7 +15,10 @@ An account's mailboxes: listing, creating, deleting, renaming.
 
 from __future__ import annotations
 
+import sqlite3
+import stat
 from collections.abc import Sequence
+from pathlib import Path
 
 from twisted.logger import Logger
 
@@ -23,6 +26,7 @@ from mailhost.errors import (
     MailboxExists,
     MailboxNameRefused,
     MailboxReadOnly,
+    MailhostError,
 )
 from mailhost.interfaces.access import MailboxFacts, MailboxStatus
 from mailhost.storage import message_changes
@@ -76,16 +80,30 @@ def discover(account: AccountStore) -> None:
             continue
         name = name_of(directory)
         path = account.maildir / directory
-        if name is None or name in account.database.by_name or not (path / "cur").is_dir():
+        if name is None or name in account.database.by_name or not _is_maildir(account, path):
             continue
-        account.reserve(None, 0)
-        with account.database.transaction(durable=True):
-            rebuild_folder(account, directory, read_uid_list(account.files, path))
+        try:
+            account.reserve(None, 0)
+            with account.database.transaction(durable=True):
+                rebuild_folder(account, directory, read_uid_list(account.files, path))
+        except (OSError, sqlite3.Error, MailhostError):
+            # No room, or not readable: the mailboxes that are known are of use without it, and
+            # the next look tries again (R-88).
+            _log.failure("found", event="storage.mailbox.unusable", account=account.account_id)
+            continue
         folder = account.database.by_name[name]
         account.tell(folder)
         _log.info(
             event="storage.mailbox.found", account=account.account_id, mailbox=folder.mailbox_id
         )
+
+
+def _is_maildir(account: AccountStore, path: Path) -> bool:
+    """Whether these are directories and no links: what others put here leads nowhere else."""
+    try:
+        return all(stat.S_ISDIR(account.files.stat(each).st_mode) for each in (path, path / "cur"))
+    except OSError:
+        return False
 
 
 def status(account: AccountStore, mailbox_id: MailboxID) -> MailboxStatus:

@@ -8,14 +8,19 @@ is put into the account's ``damaged/`` directory and told of: it never stops the
 
 from __future__ import annotations
 
+import errno
+import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
+from pathlib import Path
 
 from twisted.logger import Logger
 
+from mailhost.files import FileOperations
 from mailhost.ids import LENGTH, is_id
 from mailhost.message.digest import Digest, digest
+from mailhost.message.headers import header_end
 from mailhost.storage import cache_database
 from mailhost.storage.account_database import LF, Folder, Message, PlacementRow
 from mailhost.storage.account_store import AccountStore
@@ -23,6 +28,11 @@ from mailhost.storage.file_names import DELETED, SEEN, SYSTEM_BITS, sizes_of, ti
 
 MAX_REFERENCES = 40
 """Message ids of one message that can join it to a thread."""
+
+LARGE = 256 * 1024 * 1024
+"""Octets of a file that another program made from which on it is not read as a whole."""
+_HEAD = 1024 * 1024
+_PIECE = 1024 * 1024
 
 _log = Logger(namespace="mailhost.storage.placing")
 
@@ -57,8 +67,15 @@ def safe_digest(octets: bytes) -> Digest:
         return digest(octets)
     except Exception:
         _log.failure("digest", event="storage.digest.failed", size=len(octets))
-    size, bare_lf = len(octets), octets.count(b"\n") - octets.count(b"\r\n")
-    structure = b'("TEXT" "PLAIN" NIL NIL NIL "8BIT" %d %d' % (size + bare_lf, octets.count(b"\n"))
+    lines, line_ends = octets.count(b"\n"), octets.count(b"\r\n")
+    return _plain_digest(
+        len(octets), lines, lines - line_ends, blake2b(octets, digest_size=32).digest()
+    )
+
+
+def _plain_digest(size: int, lines: int, bare_lf: int, blob: bytes) -> Digest:
+    """Return the digest of a message of which nothing is said but its size."""
+    structure = b'("TEXT" "PLAIN" NIL NIL NIL "8BIT" %d %d' % (size + bare_lf, lines)
     return Digest(
         size=size + bare_lf,
         file_size=size,
@@ -85,7 +102,43 @@ def safe_digest(octets: bytes) -> Digest:
         display_from="",
         display_to="",
         usual_fields=b"",
-        blob=blake2b(octets, digest_size=32).digest(),
+        blob=blob,
+    )
+
+
+def large_digest(files: FileOperations, path: str | Path, size: int) -> Digest:
+    """
+    Return the digest of a file that is too large for memory: its header is read, its parts are not.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    descriptor = files.open(path)
+    try:
+        head = files.read(descriptor, 0, _HEAD)
+        blob = blake2b(digest_size=32)
+        offset = lines = line_ends = 0
+        before = b""
+        while piece := files.read(descriptor, offset, _PIECE):
+            offset += len(piece)
+            blob.update(piece)
+            lines += piece.count(b"\n")
+            line_ends += piece.count(b"\r\n") + (before == b"\r" and piece[:1] == b"\n")
+            before = piece[-1:]
+    finally:
+        files.close(descriptor)
+    if offset < size:
+        raise OSError(errno.EIO, "the file became shorter")
+    plain = _plain_digest(offset, lines, lines - line_ends, blob.digest())
+    seen = safe_digest(head[: header_end(head)])
+    return replace(
+        seen,
+        size=plain.size,
+        file_size=plain.file_size,
+        bare_lf=plain.bare_lf,
+        body_structure=plain.body_structure,
+        body=plain.body,
+        blob=plain.blob,
     )
 
 
@@ -99,8 +152,11 @@ def examine(account: AccountStore, folder: Folder, location: str) -> tuple[Diges
     path = account.file(folder, location)
     base = location.partition("/")[2].partition(":")[0]
     try:
+        facts = account.files.stat(path)
+        modified = int(facts.st_mtime)
+        if stat.S_ISREG(facts.st_mode) and facts.st_size > LARGE:
+            return large_digest(account.files, path, facts.st_size), file_time(base, modified)
         octets = account.files.read_file(path)
-        modified = int(account.files.stat(path).st_mtime)
     except FileNotFoundError:
         raise
     except OSError as error:
