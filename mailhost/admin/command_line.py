@@ -40,7 +40,6 @@ from mailhost.config.location import SYSTEM_FILE, Located, locate
 from mailhost.config.sample import plain, sample, shown
 from mailhost.config.sections import Config
 from mailhost.control import CallFailure
-from mailhost.errors import SyntaxFault
 from mailhost.observe import safe_text
 
 MAX_PASSWORD = 4096
@@ -107,7 +106,8 @@ class CommandOptions(usage.Options):
         """Every level but the last needs a command after it."""
         if getattr(self, "subCommands", None) and self.subCommand is None:
             known = ", ".join(entry[0] for entry in self.subCommands)  # type: ignore[attr-defined]
-            raise usage.UsageError(f"{self.words or 'mailhost'}: a command is needed: {known}")
+            before = self.words and f"{self.words}: "
+            raise usage.UsageError(f"{before}a command is needed: {known}")
 
 
 class Leaf(CommandOptions):
@@ -412,8 +412,6 @@ def _discard_output() -> None:
 def _failure(error: Exception) -> CommandFailure:
     if isinstance(error, CallFailure):
         return CommandFailure(ExitStatus(error.status), error.kind, error.message)
-    if isinstance(error, SyntaxFault):
-        return CommandFailure(ExitStatus.DATA, "syntax", f"not an address or name: {error}")
     return failure_of(error)
 
 

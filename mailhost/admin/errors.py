@@ -100,7 +100,10 @@ def failure_of(error: BaseException) -> CommandFailure:
     """
     for kind_of_error, status, kind in FAILURES:
         if isinstance(error, kind_of_error):
-            return CommandFailure(status, kind, str(error) or kind)
+            text = str(error) or kind
+            if isinstance(error, SyntaxFault):
+                text = f"not an address or name: {text}"
+            return CommandFailure(status, kind, text)
     return CommandFailure(
         ExitStatus.TEMPORARY, "internal", f"internal error ({type(error).__name__}); see the log"
     )
