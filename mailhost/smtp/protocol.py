@@ -420,7 +420,9 @@ class SMTPServerProtocol(Protocol):
         session = self._session
         if now >= self._deadline():
             if self._closing or self._shaking_hands:
-                self._reason = self._reason or "handshake timeout"
+                self._reason = self._reason or (
+                    "left open" if self._closing else "handshake timeout"
+                )
                 self.transport.abortConnection()  # type: ignore[union-attr]
                 return
             self._end("timeout", replies.TIMEOUT)

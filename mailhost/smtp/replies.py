@@ -18,7 +18,7 @@ RECIPIENT_OK: Final = _of(250, "2.1.5", "Recipient accepted")
 START_MAIL: Final = _of(354, "", "Send the message, end with CRLF.CRLF")
 BYE: Final = _of(221, "2.0.0", "Bye", close=True)
 START_TLS: Final = _of(220, "2.0.0", "Start TLS now")
-CANNOT_VERIFY: Final = _of(252, "2.1.5", "Cannot verify; send mail and see")
+CANNOT_VERIFY: Final = _of(252, "2.5.0", "Cannot verify; send mail and see")
 LOGGED_IN: Final = _of(235, "2.7.0", "Login accepted")
 
 UNKNOWN_COMMAND: Final = _of(500, "5.5.1", "Unknown command, HELP lists those that are")

@@ -346,3 +346,20 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(self.event("smtp.recipient.refused")["forward_path"], "nobody@example.org")
         self.assertIn("NUL", str(self.event("smtp.transaction.refused")["reply"]))
         self.assertEqual(self.event("smtp.session.ended")["accepted"], 0)
+
+    def test_why_a_session_was_cut(self) -> None:
+        """A client that will not close after our last words is not told as a failed handshake."""
+        peer = SMTPPeer()
+        peer.say(b"QUIT")
+        peer.advance(31)
+        self.assertTrue(peer.transport.aborted)
+        peer.lose()
+        self.assertEqual(self.event("smtp.session.ended")["reason"], "left open")
+
+    def test_a_handshake_that_stands_still(self) -> None:
+        """It ends the session under its own name."""
+        peer = SMTPPeer()
+        peer.say(b"EHLO c", b"STARTTLS")
+        peer.advance(61)
+        peer.lose()
+        self.assertEqual(self.event("smtp.session.ended")["reason"], "handshake timeout")
