@@ -402,6 +402,10 @@ def _connected(directory: Path, timeout: float) -> Iterator[socket.socket]:
                 connection.connect(name)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             raise ControlUnreachable(f"no server listens in {directory}") from None
+        except PermissionError:
+            raise PermissionError(
+                f"{directory} belongs to another user; run this as its owner, or as root"
+            ) from None
         yield connection
 
 

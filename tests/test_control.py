@@ -306,6 +306,16 @@ class SocketTests(TestCase):
             dead.bind(name)
         self.assertRaises(ControlUnreachable, call, self.directory, "account", "list", {}, 5)
 
+    def test_a_directory_of_another_user_is_told_with_the_remedy(self) -> None:
+        """The kernel's bare words would name neither the place nor what to do."""
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        self.patch(control, "_short_name", refuse)
+        error = self.assertRaises(PermissionError, call, Path("/data"), "account", "list", {})
+        self.assertRegex(str(error), "^/data belongs to another user; run this as its owner")
+
     def test_a_server_that_fails_to_answer_is_broken(self) -> None:
         """Nothing, nonsense, half an answer: one line each."""
         for answer in (b"", b"nonsense\n", b"{}\n", b'{"failure": 1}\n', b'{"result": 1'):
