@@ -1,8 +1,9 @@
 """
-What tests with foreign clients share: a server for each class, mail, and programs run by argument.
+What tests with foreign clients share: a server, mail, and programs run by argument.
 
-Trial knows no fixtures of a class, so the server is started by the first test of a class that asks
-for it and stopped when a test of another class does, or when the process ends.
+To start a server and make its accounts takes seconds, so tests whose configuration is the same
+use one after another. Each begins with empty accounts. It is stopped when a test wants another
+configuration, or when the process ends.
 """
 
 from __future__ import annotations
@@ -42,20 +43,21 @@ DEFAULT_FOLDERS = frozenset({"INBOX", "Drafts", "Sent", "Trash", "Junk", "Archiv
 
 
 class Shared:
-    """The server of the class whose tests run now."""
+    """The server of the tests that run now."""
 
-    owner: ClassVar[type | None] = None
+    tables: ClassVar[str | None] = None
     server: ClassVar[MailhostProcess | None] = None
     directory: ClassVar[Path | None] = None
 
     @classmethod
-    def take(cls, owner: type[InteropCase]) -> MailhostProcess:
-        """Return the server of a class, started when its first test asks."""
-        if cls.owner is not owner or cls.server is None:
+    def take(cls, tables: str) -> MailhostProcess:
+        """Return a server with that configuration, started when none runs yet."""
+        running = cls.server is not None and cls.server.process is not None
+        if cls.tables != tables or not running or cls.server.process.poll() is not None:
             cls.release()
             cls.directory = Path(tempfile.mkdtemp(prefix="mailhost-interop-"))
-            cls.owner = owner
-            cls.server = MailhostProcess(cls.directory / "server", tables=owner.tables)
+            cls.tables = tables
+            cls.server = MailhostProcess(cls.directory / "server", tables=tables)
             cls.server.populate()
             cls.server.start()
         return cls.server
@@ -64,7 +66,7 @@ class Shared:
     def release(cls) -> None:
         """Stop the server and remove its files."""
         server, directory = cls.server, cls.directory
-        cls.server = cls.owner = cls.directory = None
+        cls.server = cls.tables = cls.directory = None
         if server is not None:
             server.stop()
         if directory is not None:
@@ -109,7 +111,7 @@ class InteropCase(TestCase):
         for program in self.programs:
             if shutil.which(program) is None:
                 raise SkipTest(f"{program} is not installed")
-        self.server = Shared.take(type(self))
+        self.server = Shared.take(self.tables)
         self.home = Path(self.mktemp()).resolve()
         self.home.mkdir(parents=True)
         for account in (ALICE, BOB):

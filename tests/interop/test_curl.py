@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from subprocess import CompletedProcess
 
+from mailhost.files import FileOperations
+from mailhost.tls import self_signed
 from tests.interop.case import ALICE, BOB, DEFAULT_FOLDERS, InteropCase, message
 from tests.interop.server import PASSWORD
 
@@ -192,10 +195,11 @@ class CurlWithoutTrustTests(CurlCase):
 
     def test_refused_without_its_certificate(self) -> None:
         """A client that verifies does not talk to us unless it was told to."""
+        other = self_signed(self.home / "other", "else.example", time.time(), FileOperations())
         for scheme in ("smtps", "imaps", "pop3s"):
             port = self.ports["submissions" if scheme == "smtps" else scheme]
             self.run_program(
-                *("curl", "--silent", "--user", f"{ALICE}:{PASSWORD}"),
+                *("curl", "--silent", "--user", f"{ALICE}:{PASSWORD}", "--cacert", other),
                 f"{scheme}://localhost:{port}/",
                 expect=NOT_TRUSTED,
             )
