@@ -162,6 +162,7 @@ _FIELDS: Mapping[str, str] = {
     "storage.mailbox.unusable": "account",
     "storage.message.damaged": "account file mailbox reason uid",
     "storage.message.quarantined": "account file kept mailbox reason",
+    "storage.name.unusable": "account",
     "storage.notice.failed": "",
     "storage.operation.failed": "account operation",
     "storage.quarantine.failed": "account",

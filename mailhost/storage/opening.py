@@ -333,8 +333,29 @@ def list_files(account: AccountStore, folder: Folder) -> list[str]:
             account.files.make_directory(path)
             account.files.make_directory(path / part)
             names = []
-        found += [f"{part}/{name}" for name in names if not name.startswith(".")]
+        for name in names:
+            if not name.isascii():
+                name = _usable_name(account, path / part, name)
+            if not name.startswith("."):
+                found.append(f"{part}/{name}")
     return found
+
+
+def _usable_name(account: AccountStore, directory: Path, name: str) -> str:
+    """Give a file whose name is no UTF-8 another that the index can hold; return its name then."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        new = "".join(letter if letter < "\x80" else "_" for letter in name)
+        try:
+            account.files.link(directory / name, directory / new)
+            account.files.unlink(directory / name)
+        except OSError:
+            # Passed over until there is room for it, or somebody renames it.
+            _log.failure("name", event="storage.name.unusable", account=account.account_id)
+            return "."
+        return new
+    return name
 
 
 def _add_default_folders(account: AccountStore) -> None:

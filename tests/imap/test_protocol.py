@@ -485,13 +485,20 @@ class SessionTests(SynchronousTestCase):
         with capturedLogs() as events:
             peer = IMAPPeer()
             peer.say(b"a LOGIN alice wrongsecret")
+            peer.say(b"a LOGIN passwordasname x")
             peer.say(b"b AUTHENTICATE PLAIN AGFsaWNlAHdyb25nc2VjcmV0")
             peer.say(b"c LOGIN {3000+}\r\n" + b"u" * 3000 + b" x")
             peer.log_in(b"INBOX")
             peer.say(b"d APPEND INBOX {11+}\r\nTopSecret 1")
             peer.protocol.connectionLost()
         text = repr(events)
-        for word in (*PASSWORDS.values(), b"wrongsecret", b"d3Jvbmd", b"TopSecret"):
+        for word in (
+            *PASSWORDS.values(),
+            b"wrongsecret",
+            b"d3Jvbmd",
+            b"TopSecret",
+            b"passwordasname",
+        ):
             self.assertNotIn(word.decode(), text)
         self.assertNotIn("u" * 300, text)
         self.assertEqual(

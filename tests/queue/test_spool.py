@@ -460,6 +460,20 @@ class RoomTests(SpoolTestCase):
             self.rig.clock.advance(1.5)
             self.assertIsNone(self.ask())
 
+    def test_a_burst_does_not_pass_the_watermark(self) -> None:
+        """R-87: what was taken since the last look is counted before the next one."""
+        self.files.free = (10_000, None)
+        self.rig.clock.advance(1.5)
+        self.assertIsNone(self.ask())
+        self.rig.accept("q1", local("a@here.example", "a"), content=b"x" * 2_500)
+        self.assertIsNone(self.rig.spool.room())
+        self.rig.accept("q2", local("a@here.example", "a"), content=b"x" * 600)
+        reply = self.rig.spool.room()
+        assert reply is not None
+        self.assertEqual(reply.code, 452)
+        self.rig.clock.advance(1.5)
+        self.assertIsNone(self.ask())
+
     def test_answer_is_kept_for_a_second(self) -> None:
         """The file system is not asked for every message, and never on the event thread."""
         self.ask()

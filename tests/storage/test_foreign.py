@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from mailhost.errors import MessageDamaged
 from mailhost.interfaces.access import Column, FlagOperation
 from mailhost.interfaces.spool import LocalTarget
+from mailhost.storage import placing
 from tests.storage.support import ANN, StoreTestCase
 
 OTHER = b"Subject: other\r\n\r\nfrom elsewhere\r\n"
@@ -27,6 +29,22 @@ class ForeignTests(StoreTestCase):
         path = self.maildir(directory) / name
         temporary.rename(path)
         return path
+
+    def test_a_file_too_large_for_memory(self) -> None:
+        """P6: it is a message whose header is known, and is read in pieces."""
+        self.patch(placing, "LARGE", 1000)
+        self.patch(placing, "_PIECE", 7)
+        octets = (
+            b"Subject: huge\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + b"abc\n" * 400
+        )
+        self.put("new/1.big.h", octets)
+        box = self.box()
+        (record,) = self.successResultOf(
+            box.records([1], Column.CONTENT | Column.ENVELOPE | Column.SIZE)
+        )
+        self.assertIn(b'"huge"', record.envelope)
+        self.assertEqual(record.size, len(octets) + 400)
+        self.assertEqual(record.content, octets.replace(b"abc\n", b"abc\r\n"))
 
     def one(self, directory: str = "") -> Path:
         """Return the only message file."""
@@ -203,6 +221,53 @@ class DamageTests(StoreTestCase):
         self.assertEqual(sorted(self.contents()), [1, 2])
         kept = [path.name for path in (self.path / "accounts" / ANN / "damaged").iterdir()]
         self.assertEqual(len(kept), 3)
+
+    def test_pipe_link_and_device_in_place_of_a_message(self) -> None:
+        """R-89: nothing that is no file is opened as one, followed, or waited for."""
+        self.deliver()
+        secret = self.path / "secret"
+        secret.write_bytes(b"Subject: of another\r\n\r\nroot:x:0\r\n")
+        cur = self.maildir() / "cur"
+        os.mkfifo(cur / "1.pipe.h:2,")
+        (cur / "2.link.h:2,").symlink_to(secret)
+        (cur / "3.gone.h:2,").symlink_to("/nonexistent")
+        (cur / ("4." + "n" * 240)).write_bytes(OTHER)
+        (cur / "5.odd.h,S=99999999999999999999,W=-5:2,ZZSST").write_bytes(OTHER)
+        with open(os.fsencode(cur) + b"/6.\xff\xfe\x1b.h:2,", "wb") as odd:
+            odd.write(OTHER)
+        contents = self.contents()
+        self.assertEqual(list(contents.values())[1:].count(OTHER), len(contents) - 1)
+        self.assertGreaterEqual(len(contents), 3)
+        self.assertTrue(secret.exists())
+        self.assertNotIn(b"root:x", b"".join(contents.values()))
+
+    def test_links_in_place_of_mailboxes(self) -> None:
+        """R-46: what others put among the mailboxes leads to no other place."""
+        self.mailbox_ids()
+        other = self.path / "elsewhere"
+        for name in ("cur", "new", "tmp"):
+            (other / name).mkdir(parents=True)
+        (self.maildir() / ".Linked").symlink_to(other)
+        (self.maildir() / ".Inside").mkdir()
+        (self.maildir() / ".Inside" / "cur").symlink_to(other / "cur")
+        names = self.mailbox_ids()
+        self.assertFalse({"Linked", "Inside"} & set(names))
+
+    def test_a_directory_that_cannot_be_indexed_hides_no_other(self) -> None:
+        """R-87: without room for its list, a mailbox of others waits; the rest is there."""
+        before = self.mailbox_ids()
+        for part in ("cur", "new", "tmp"):
+            (self.maildir() / ".Found" / part).mkdir(parents=True)
+
+        def full(name: str, arguments: tuple[object, ...]) -> None:
+            if name in ("write", "create", "rewrite"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.files.before = full
+        self.assertEqual(self.mailbox_ids(), before)
+        self.assertTrue(self.flushLoggedErrors())
+        self.files.before = lambda name, arguments: None
+        self.assertIn("Found", self.mailbox_ids())
 
     def test_search_passes_over_damage(self) -> None:
         """A text search leaves out what it cannot read."""
