@@ -21,6 +21,8 @@ MAX_TEXT = 16 * 1024 * 1024
 _MAX_RAW = 24 * 1024 * 1024
 _MAX_HTML = 8 * 1024 * 1024
 
+_WINDOW = 16 * 1024
+
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 _MARKUP = re.compile(
     r"<(?:!--.*?(?:-->|\Z)"
@@ -128,9 +130,37 @@ def decode_transfer(octets: bytes, encoding: bytes) -> bytes:
 
 def html_to_text(text: str) -> str:
     """Return the words a reader of the HTML sees: no tags, scripts, styles, comments."""
-    return html.unescape(_MARKUP.sub(_replace_markup, text[:_MAX_HTML]))
+    return html.unescape(_without_markup(text[:_MAX_HTML]))
 
 
-def _replace_markup(match: re.Match[str]) -> str:
-    # A word may be marked up in its middle; anything else ends the word.
-    return "" if match.lastgroup == "inline" else " "
+def _without_markup(text: str) -> str:
+    # Looked at a window at a time: one search through megabytes of what is almost markup would
+    # keep every other thread from running for seconds.
+    pieces: list[str] = []
+    last: re.Match[str] | None = None
+
+    def replaced(match: re.Match[str]) -> str:
+        nonlocal last
+        last = match
+        # A word may be marked up in its middle; anything else ends the word.
+        return "" if match.lastgroup == "inline" else " "
+
+    position, size = 0, len(text)
+    while position < size:
+        end = min(position + _WINDOW, size)
+        if end < size and text[end - 1] == "<":
+            end -= 1
+        last = None
+        piece = _MARKUP.sub(replaced, text[position:end])
+        if end < size and last is not None and last.end() == end - position:
+            # Markup that goes on behind the window: the whole of it counts.
+            start = position + last.start()
+            pieces.append(piece[: len(piece) - len("" if last.lastgroup == "inline" else " ")])
+            whole = _MARKUP.match(text, start)
+            assert whole is not None
+            pieces.append(replaced(whole))
+            position = whole.end()
+        else:
+            pieces.append(piece)
+            position = end
+    return "".join(pieces)

@@ -32,6 +32,7 @@ from mailhost.storage.account_store import AccountStore
 from mailhost.storage.file_names import SEEN
 from mailhost.units import UID, MailboxID, ModSeq
 
+_BEGINNING = 16 * 1024 * 1024
 HEADER_PIECE = 16 * 1024
 """Octets of a file first read for its header."""
 
@@ -247,10 +248,20 @@ def _header(account: AccountStore, mailbox_id: MailboxID, uid: int, place: _Plac
         account.files.close(descriptor)
 
 
-def octets_of(account: AccountStore, mailbox_id: MailboxID, uid: int) -> bytes:
-    """Return all octets of a message in CRLF form: MessageDamaged, NoSuchEntry."""
+def octets_of(
+    account: AccountStore, mailbox_id: MailboxID, uid: int, most: int | None = None
+) -> bytes:
+    """
+    Return the octets of a message in CRLF form, of one above `most` octets the first 16 MiB.
+
+    Raises:
+        MessageDamaged, NoSuchEntry: it cannot be read.
+    """
     descriptor, state, size = open_file(account, mailbox_id, uid)
     try:
+        if most is not None and size > most:
+            head = account.files.read(descriptor, 0, _BEGINNING)
+            return to_crlf(head) if state & LF else head
         return whole(account, mailbox_id, uid, descriptor, state, size)
     finally:
         account.files.close(descriptor)

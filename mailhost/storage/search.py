@@ -40,6 +40,7 @@ from mailhost.storage.account_database import Folder
 from mailhost.storage.account_store import AccountStore
 from mailhost.storage.cache_database import SearchText
 from mailhost.storage.flag_words import SHIFT, system_bit
+from mailhost.storage.placing import LARGE
 from mailhost.units import MailboxID
 
 PORTION = 256
@@ -196,12 +197,13 @@ def keep_texts(
     """
     Read the searchable texts of messages from their files, keep them in the cache, return them.
 
-    Damaged messages have no text, and none is kept.
+    Damaged messages have no text, and none is kept. Of one too large for memory the beginning
+    is read.
     """
     texts: dict[int, SearchText] = {}
     for uid in uids:
         try:
-            octets = reading.octets_of(account, mailbox_id, uid)
+            octets = reading.octets_of(account, mailbox_id, uid, LARGE)
         except (MessageDamaged, NoSuchEntry):
             continue
         texts[uid] = SearchText(searchable_header(octets), searchable_text(octets))

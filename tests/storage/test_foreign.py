@@ -9,10 +9,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailhost.criteria import Contains, TextScope
 from mailhost.errors import MessageDamaged
 from mailhost.interfaces.access import Column, FlagOperation
 from mailhost.interfaces.spool import LocalTarget
-from mailhost.storage import placing
+from mailhost.storage import placing, reading, search
 from tests.storage.support import ANN, StoreTestCase
 
 OTHER = b"Subject: other\r\n\r\nfrom elsewhere\r\n"
@@ -45,6 +46,10 @@ class ForeignTests(StoreTestCase):
         self.assertIn(b'"huge"', record.envelope)
         self.assertEqual(record.size, len(octets) + 400)
         self.assertEqual(record.content, octets.replace(b"abc\n", b"abc\r\n"))
+        self.patch(search, "LARGE", 1000)
+        self.patch(reading, "_BEGINNING", 500)
+        found = self.successResultOf(box.search(Contains(TextScope.TEXT, "huge"), 1))
+        self.assertEqual(list(found), [1])
 
     def one(self, directory: str = "") -> Path:
         """Return the only message file."""
@@ -271,8 +276,6 @@ class DamageTests(StoreTestCase):
 
     def test_search_passes_over_damage(self) -> None:
         """A text search leaves out what it cannot read."""
-        from mailhost.criteria import Contains, TextScope
-
         self.deliver()
         self.deliver()
         self.message_files()[0].write_bytes(b"")
