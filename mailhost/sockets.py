@@ -17,6 +17,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ BACKLOG = 1024
 """Connections that wait to be accepted."""
 
 _FIRST_INHERITED = 3
+_SYSTEMD = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 
 
@@ -116,11 +118,25 @@ def bind(
     return tuple(sorted(bound, key=lambda entry: order[id(entry.listener)]))
 
 
+@contextmanager
+def kept_from_others(environ: MutableMapping[str, str]) -> Iterator[None]:
+    """
+    Hide what systemd said while something is imported.
+
+    ``twisted.internet.endpoints`` takes it out of the environment when it is imported, for its own
+    kind of endpoint; the sockets would be lost to `inherited`.
+    """
+    hidden = {name: environ.pop(name) for name in _SYSTEMD if name in environ}
+    try:
+        yield
+    finally:
+        environ.update(hidden)
+
+
 def inherited(environ: MutableMapping[str, str]) -> list[tuple[str, socket.socket]]:
     """Return the sockets that systemd handed over with their names (sd_listen_fds(3))."""
-    process = environ.pop("LISTEN_PID", "")
-    count = environ.pop("LISTEN_FDS", "")
-    names = environ.pop("LISTEN_FDNAMES", "").split(":")
+    process, count, joined = (environ.pop(name, "") for name in _SYSTEMD)
+    names = joined.split(":")
     if process != str(os.getpid()) or not count.isdigit():
         return []
     sockets = []

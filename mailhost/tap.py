@@ -41,6 +41,7 @@ from mailhost.config.sections import Log as LogSettings
 from mailhost.errors import ConfigError, MailhostError
 from mailhost.observe import Counters, LogFile, observer_for, safe_text, stream_writer
 from mailhost.queue.clock import SteadyClock
+from mailhost.sockets import kept_from_others
 
 __all__ = ["Options", "main", "makeService"]
 
@@ -326,7 +327,8 @@ def makeService(options: Options) -> MailhostService:
     """Return the server for the options; a failure ends the process with one line."""
     from twisted.internet import reactor as current
 
-    from mailhost.service.root import make_service  # type: ignore[import-not-found, unused-ignore]
+    with kept_from_others(os.environ):
+        from mailhost.service.root import make_service
 
     reactor: Any = current
     twistd: Mapping[str, Any] = options.parent if options.parent is not None else {}
