@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "service": frozenset({"*"}),
     "tap": frozenset({"*"}),
 }
+
+GROUP_POSSESSIVE = re.compile(r"(?<!\\)\)[*+?]\+")
 
 PURE = {
     "units",
@@ -187,4 +190,16 @@ class LayeringTests(SynchronousTestCase):
                     )
                     if called in {"eval", "exec", "os.system", "os.popen"} or shell:
                         wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} calls {called}")
+        self.assertEqual(wrong, [])
+
+    def test_no_possessive_repetition_of_a_group(self) -> None:
+        """Before Python 3.11.5 such a pattern loses its place in the text (CPython gh-106052)."""
+        wrong = [
+            f"{path.relative_to(ROOT)}: {node.value!r}"
+            for path in ROOT.rglob("*.py")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str | bytes)
+            and GROUP_POSSESSIVE.search(str(node.value))
+        ]
         self.assertEqual(wrong, [])

@@ -45,12 +45,12 @@ _SIMPLE = re.compile(
     rb")[ \t]*+(?:,|\Z)"
 )
 _TOKEN = re.compile(
-    rb'(?P<space>\s++)|(?P<quoted>"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))'
-    rb"|(?P<literal>\[(?:[^\[\]\\]++|\\.)*+\]?)"
+    rb'(?P<space>\s++)|(?P<quoted>"(?:[^"\\]++|\\.)*(?:"|\\?\Z))'
+    rb"|(?P<literal>\[(?:[^\[\]\\]++|\\.)*\]?)"
     rb'|(?P<atom>[^\s"()<>@,;:\\\[\]]++)|(?P<special>.)',
     re.DOTALL,
 )
-_IN_COMMENT = re.compile(rb"[^()\\]*+(?:\\.[^()\\]*+)*+", re.DOTALL)
+_IN_COMMENT = re.compile(rb"[^()\\]*+(?:\\.[^()\\]*+)*", re.DOTALL)
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 
 

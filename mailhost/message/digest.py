@@ -35,7 +35,7 @@ MAX_SUBJECT = 1000
 _MESSAGE_ID = re.compile(rb"<[^<>\s]{1,995}>")
 # RFC 5256 5: subj-refwd with the blobs before it, subj-blob, subj-trailer.
 _BLOB = r"\[[^\[\]]*+\] *+"
-_LEADER = re.compile(rf"(?:{_BLOB})*+(?:re|fwd?) *+(?:{_BLOB})?: *+")
+_LEADER = re.compile(rf"(?:{_BLOB})*(?:re|fwd?) *+(?:{_BLOB})?: *+")
 _LONE_BLOB = re.compile(_BLOB)
 _TRAILER = re.compile(r"(?: |\(fwd\))\Z")
 

@@ -29,7 +29,7 @@ MAX_TEXT = 64 * 1024
 """Octets of one field that are decoded."""
 
 # RFC 5322 2.2: a name of printable ASCII without colon; 4.5 allows white space before the colon.
-_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?", re.MULTILINE)
+_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*)\n?", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 # RFC 2047 2, with the language of RFC 2231 5; spaces in the text are a common fault.
 _ENCODED_WORD = re.compile(

@@ -30,7 +30,7 @@ _MEDIA = re.compile(
 )
 # Values without quotes end at white space or a semicolon only: writers forget to quote.
 _PARAMETER = re.compile(
-    rb";[;\s]*+([^\s;=\"]++)\s*+=\s*+(?:\"((?:[^\"\\]++|\\.)*+)(?:\"|\\?\Z)|([^;\"\s][^;\s]*+)?)"
+    rb";[;\s]*+([^\s;=\"]++)\s*+=\s*+(?:\"((?:[^\"\\]++|\\.)*)(?:\"|\\?\Z)|([^;\"\s][^;\s]*+)?)"
     rb"[^;]*+",
     re.DOTALL,
 )
