@@ -11,7 +11,7 @@ several times as fast as the observers of twisted.logger, which matters because 
 dialogue costs less than one of their lines. What a peer sent is written so that it can neither
 begin a line, nor reach a terminal as a control sequence, nor fill the disk: controls are escaped
 and long values are cut. Only our own tracebacks take several lines, each of them indented. What
-Twisted says of ports that open and close is left out: we say it with more.
+Twisted says of ports that open and close is for debugging: we say it with more.
 
 Observers run on the thread that logs; a write that fails raises OSError to twisted.logger.
 """
@@ -129,7 +129,6 @@ _FIELDS: Mapping[str, str] = {
     "service.recovered": "power_lost",
     "service.root": "",
     "service.stopped": "delay",
-    "service.stopping": "",
     "smtp.command.fault": "session verb",
     "smtp.login.failed": "session account peer tls mechanism reason",
     "smtp.login.succeeded": "session account peer tls mechanism reason",
@@ -195,8 +194,6 @@ _NOT_FIELDS = frozenset(
     {"event", "log_logger", "log_level", "log_namespace", "log_source", "log_format", "log_time"}
     | {"log_failure", "log_text", "log_system", "log_io", "log_trace", "log_legacy"}
 )
-
-_REPEATED = re.compile(r"[\w ()]{1,80} starting on |\((?:TCP|UNIX) Port [^ ]+ Closed\)\Z")
 
 _BARE = re.compile(r"[A-Za-z0-9._:@/<>+,*#%~!?$&;\[\]-]+\Z")
 
@@ -307,10 +304,7 @@ class TextObserver:
                 if key not in _NOT_FIELDS and value is not None:
                     parts.append(f"{key}={_field(value)}")
         else:
-            prose = _prose(event)
-            if _REPEATED.match(prose):
-                return
-            parts.append(safe_text(prose, 4 * MAX_VALUE))
+            parts.append(safe_text(_prose(event), 4 * MAX_VALUE))
         line = " ".join(parts) + "\n"
         if "log_failure" in event:
             line += "".join(f"    {text}\n" for text in _traceback_lines(event))
@@ -348,10 +342,7 @@ class JSONObserver:
                 if key not in _NOT_FIELDS and value is not None:
                     document[key] = _json_value(value)
         else:
-            prose = _prose(event)
-            if _REPEATED.match(prose):
-                return
-            document["text"] = _cut(prose, 4 * MAX_VALUE)
+            document["text"] = _cut(_prose(event), 4 * MAX_VALUE)
         if "log_failure" in event:
             document["traceback"] = "\n".join(_traceback_lines(event))
         self._write(self._encode(document) + "\n")

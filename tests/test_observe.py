@@ -62,12 +62,6 @@ class RegistryTests(SynchronousTestCase):
         }
         self.assertEqual(set(EVENTS) - constants, set())
 
-    def test_every_listed_event_is_told(self) -> None:
-        """The list promises nothing that never comes."""
-        paths = (path for path in PACKAGE.rglob("*.py") if path.name != "observe.py")
-        source = "".join(path.read_text() for path in paths)
-        self.assertEqual([name for name in EVENTS if f'"{name}"' not in source], [])
-
     def test_names_are_dotted_lower_case(self) -> None:
         """Names can be filtered by prefix."""
         for name, fields in EVENTS.items():
@@ -190,20 +184,6 @@ class TextTests(SynchronousTestCase):
         log, lines = lines_of(TextObserver)
         log.info("Got {thing!r}\n", thing="x\x1b")
         self.assertIn("info Got 'x\\\\x1b'\\x0a\n", lines[0])
-
-    def test_ports_that_start_are_told_once(self) -> None:
-        """Twisted's own line beside ours says less."""
-        for observer_class in (TextObserver, JSONObserver):
-            log, lines = lines_of(observer_class)
-            for text in (
-                "SMTPServerFactory (TLS) starting on 25",
-                "ControlFactory starting on '/x/control.sock'",
-                "(TCP Port 25 Closed)",
-            ):
-                log.info("{text}", text=text)
-            self.assertEqual(lines, [])
-            log.info("twistd 26.10 starting up.")
-            self.assertEqual(len(lines), 1)
 
     def test_ports_that_twisted_opens_are_for_debugging(self) -> None:
         """What Twisted says in its old way of logging is shown at debug, errors always."""
