@@ -142,6 +142,7 @@ _FIELDS: Mapping[str, str] = {
     "storage.account.created": "account mailboxes messages",
     "storage.account.rebuilt": "account mailboxes messages",
     "storage.account.swept": "account mailboxes messages",
+    "storage.arrival.waits": "account",
     "storage.background.failed": "",
     "storage.close.failed": "account",
     "storage.delete.unfinished": "account",

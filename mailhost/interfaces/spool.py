@@ -103,6 +103,7 @@ class Deposit:
         prefix: octets that stand before the content (trace fields added at accept).
         content: the octets, or the synced file that holds them; CRLF line ends.
         size: of the content in octets, without the prefix.
+        first: no copy of it was ever deposited, so that none need be looked for.
     """
 
     queue_id: QueueID
@@ -112,6 +113,7 @@ class Deposit:
     size: int
     received_at: float
     targets: tuple[LocalTarget, ...]
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -535,7 +535,7 @@ class Journal:
             assert stored is not None
             if targets:
                 local.append(commit)
-                deposits.append(stored.deposit(targets))
+                deposits.append(stored.deposit(targets, first=True))
             elif not commit.recipients:
                 # Nobody is to get it; the row goes with the next pass.
                 self._add(stored, arrival=True, failures=[])

@@ -91,8 +91,8 @@ class StoredMessage:
     prefix: bytes
     content: bytes | Path
 
-    def deposit(self, targets: tuple[LocalTarget, ...]) -> Deposit:
-        """Return the message as the local store takes it."""
+    def deposit(self, targets: tuple[LocalTarget, ...], *, first: bool = False) -> Deposit:
+        """Return the message as the local store takes it; `first`: as in `Deposit`."""
         envelope = self.envelope
         return Deposit(
             self.queue_id,
@@ -102,6 +102,7 @@ class StoredMessage:
             self.size,
             envelope.received_at,
             targets,
+            first,
         )
 
 

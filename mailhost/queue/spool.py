@@ -422,7 +422,8 @@ class Spool(JournalEvents):
                 commit.result.callback(None)
         for commit in commits:
             envelope = commit.envelope
-            self.log.info(
+            # Whoever brought the message tells of it; this is for what comes from ourselves.
+            self.log.debug(
                 event="queue.accepted",
                 queue_id=envelope.queue_id,
                 reverse_path=_path(envelope),

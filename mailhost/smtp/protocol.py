@@ -139,7 +139,9 @@ class SMTPServerProtocol(Protocol):
         session = self._session
         if session is not None:
             session.close()
-            self.log.info(
+            # A session that only brought mail was told of by its transactions.
+            quiet = session.accepted and not (session.errors or self._reason)
+            (self.log.debug if quiet else self.log.info)(
                 event="smtp.session.ended",
                 session=session.session,
                 peer=self._peer,

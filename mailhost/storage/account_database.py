@@ -212,6 +212,8 @@ class AccountDatabase:
                 old = before[row]
                 folder.listed, folder.own_change = old.listed, old.own_change
                 folder.looked_at, folder.look_cost = old.looked_at, old.look_cost
+                # UIDs of what arrived are given out before its rows are written.
+                folder.uid_next = max(folder.uid_next, old.uid_next)
 
     def _save(self) -> None:
         execute = self.connection.execute

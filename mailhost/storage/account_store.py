@@ -16,19 +16,25 @@ Opening also finishes what a crash left: journalled renames are carried through,
 that was not committed are unlinked, directories of deleted mailboxes are moved out; under a new
 epoch UIDs and mod-sequences continue behind what was reserved, and every folder is looked through.
 
+Delivered mail has its file at once and its index row a little later: `AccountStore.arrived` keeps
+what the row needs until somebody takes the lock, or the spool asks for all to be made durable. So a
+mailbox that nobody looks at is written once a second, not once a message. Whoever holds the lock
+finds everything in the index. A crash leaves the file, which the spool has written again.
+
 Everything here blocks. `AccountStore.lock` is held for every use of the index, never while message
 content is read.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -109,6 +115,7 @@ class Surroundings:
         notices: where changes are told.
         unsettled: what the spool holds.
         touched: called under the lock when there is work for the next pass over an account.
+        arrived: called under the lock when an account has mail without index rows.
     """
 
     files: FileOperations
@@ -119,6 +126,42 @@ class Surroundings:
     notices: Notices
     unsettled: Unsettled
     touched: Callable[[AccountID], None]
+    arrived: Callable[[AccountStore], None]
+
+
+class AccountLock:
+    """
+    The lock of an account; who takes it finds all that arrived in the index.
+
+    Where that fails, because the disk is full for example, what arrived waits on and the index is
+    right without it: reading must not fail for it. `MailStore.sync` insists.
+    """
+
+    log = Logger()
+
+    def __init__(self, account: AccountStore) -> None:
+        self.bare = RLock()
+        """The lock alone, for adding to what arrived."""
+        self._account = account
+
+    def __enter__(self) -> None:
+        """Take the lock; may be nested."""
+        self.bare.acquire()
+        account = self._account
+        if account.arrived and not account.database.connection.in_transaction:
+            try:
+                account.index_arrived()
+            except (OSError, sqlite3.Error):
+                self.log.failure(
+                    "arrived", event="storage.arrival.waits", account=account.account_id
+                )
+            except BaseException:
+                self.bare.release()
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        """Give the lock back."""
+        self.bare.release()
 
 
 class AccountStore:
@@ -139,7 +182,11 @@ class AccountStore:
         self.maildir = directory / "Maildir"
         self.surroundings = surroundings
         self.files = surroundings.files
-        self.lock = RLock()
+        self.lock = AccountLock(self)
+        self.arrived: list[tuple[int, Any]] = []
+        """(mailbox row, `placing.NewPlacement`) of files that have no index row yet."""
+        self.index_arrived: Callable[[], None]
+        """Gives them their rows or raises; under the lock. Set by `opening.open_account`."""
         self.unwritten: set[tuple[int, int]] = set()
         """Placements (mailbox row, uid) whose file name does not show their flags yet."""
         self.renamed: dict[tuple[int, int], str] = {}
@@ -148,6 +195,8 @@ class AccountStore:
         """Flags were committed that may not be on stable storage yet."""
         self.lists_behind: set[int] = set()
         """Mailboxes whose UID list must be written anew."""
+        self.searched = False
+        """Somebody searches texts here: those of new mail are kept before they are asked for."""
         self.texts_wanted: deque[tuple[int, int]] = deque(maxlen=10_000)
         """Placements whose searchable text is to be kept."""
         self.database: AccountDatabase
@@ -157,6 +206,7 @@ class AccountStore:
         """Close the databases. Work for the next pass must be done before."""
         with self.lock:
             try:
+                self.index_arrived()
                 # What is only noted in memory: how the directories were left.
                 with self.database.transaction():
                     pass
@@ -309,6 +359,12 @@ class AccountStore:
     def tell(self, folder: Folder) -> None:
         """Tell that a mailbox changed, after the commit."""
         self.surroundings.notices.changed(self.account_id, folder.mailbox_id, folder.mod_seq)
+
+    def tell_arrived(self, folder: Folder) -> None:
+        """Tell that mail arrived, under the mod-sequence that it will have at least."""
+        self.surroundings.notices.changed(
+            self.account_id, folder.mailbox_id, self.database.mod_seq + 1
+        )
 
     def sync_names(self, *folders: Folder) -> None:
         """Return when the names in these mailboxes are on stable storage."""

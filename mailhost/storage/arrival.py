@@ -5,6 +5,7 @@ Mail that the spool puts into an account (D2, the store's side).
     nothing done                the spool's row: recovered
     written in ``tmp``          the row, and a file that the next writing replaces
     renamed into place          the row, and a file that may be empty after a power cut: recovered
+    index row in memory         the same; the UID was not shown to anybody
     index row committed         the same; the row may be forgotten by a power cut
     settled                     all of it; `MailStore.sync` came before
 
@@ -145,11 +146,19 @@ def failure(error: Exception) -> DeliveryStatus:
 
 def deposit(account: AccountStore, arrivals: Sequence[Arrival]) -> None:
     """Place copies in one account; sets every `result`. Raises only sqlite3.Error of damage."""
-    with account.lock:
+    with account.lock.bare if all(map(_may_wait, arrivals)) else account.lock:
         for folder, chosen in _by_folder(account, arrivals).items():
-            waiting = [each for each in chosen if not _known(account, each)]
+            waiting = [
+                each for each in chosen if each.copy.deposit.first or not _known(account, each)
+            ]
             if waiting:
                 _place(account, account.database.folders[folder], waiting)
+
+
+def _may_wait(arrival: Arrival) -> bool:
+    # Who stores is told the UID; keywords change the mailbox; what may be there must be looked for.
+    target = arrival.target
+    return arrival.copy.deposit.first and target.internal_date is None and not target.flags
 
 
 def _by_folder(account: AccountStore, arrivals: Sequence[Arrival]) -> dict[int, list[Arrival]]:
@@ -201,7 +210,9 @@ def _place(account: AccountStore, folder: Folder, arrivals: list[Arrival]) -> No
                     written.append(arrival)
                 except (OSError, MailhostError) as error:
                     _failed(account, arrival, error)
-        if written:
+        if written and all(map(_may_wait, written)):
+            _hold(account, folder, written)
+        elif written:
             _commit(account, folder, written)
     except Exception as error:
         for arrival in written:
@@ -288,22 +299,34 @@ def _link(files: FileOperations, existing: str, path: str) -> None:
         files.link(existing, path)
 
 
+def _new_placement(arrival: Arrival) -> NewPlacement:
+    digest = arrival.copy.digest
+    return NewPlacement(
+        arrival.key,
+        _location(arrival),
+        arrival.flags,
+        digest,
+        _date(arrival),
+        arrival.target.zone,
+        state=placing.state_of(digest),
+    )
+
+
+def _hold(account: AccountStore, folder: Folder, written: list[Arrival]) -> None:
+    """Let the rows wait for the next who needs them."""
+    for arrival in written:
+        new = _new_placement(arrival)
+        new.uid = folder.uid_next
+        folder.uid_next += 1
+        account.arrived.append((folder.row, new))
+        arrival.result = _placement(account, folder, new.uid)
+    account.surroundings.arrived(account)
+    account.tell_arrived(folder)
+
+
 def _commit(account: AccountStore, folder: Folder, written: list[Arrival]) -> None:
     database = account.database
-    news = []
-    for arrival in written:
-        digest = arrival.copy.digest
-        news.append(
-            NewPlacement(
-                arrival.key,
-                _location(arrival),
-                arrival.flags,
-                digest,
-                _date(arrival),
-                arrival.target.zone,
-                state=placing.state_of(digest),
-            )
-        )
+    news = list(map(_new_placement, written))
     with database.transaction():
         for arrival in written:
             if arrival.flags > SYSTEM_BITS:
@@ -311,7 +334,8 @@ def _commit(account: AccountStore, folder: Folder, written: list[Arrival]) -> No
         rows = placing.place(account, folder, news, database.next_mod_seq(folder))
     for arrival, row in zip(written, rows, strict=True):
         arrival.result = _placement(account, folder, row.uid)
-        account.texts_wanted.append((folder.row, row.uid))
+        if account.searched:
+            account.texts_wanted.append((folder.row, row.uid))
         if arrival.flags > SYSTEM_BITS:
             account.unwritten.add((folder.row, row.uid))
             account.surroundings.touched(account.account_id)
@@ -337,6 +361,9 @@ def recover(account: AccountStore, arrivals: Sequence[Arrival]) -> None:
             except (OSError, MailhostError) as error:
                 _failed(account, arrival, error)
         deposit(account, fresh)
+        # Rows that could not be written when the lock was taken: these have theirs now.
+        placed = {each.key for each in arrivals if isinstance(each.result, Placement)}
+        account.arrived = [each for each in account.arrived if each[1].key not in placed]
 
 
 def _everything(account: AccountStore) -> dict[str, list[tuple[Folder, str]]]:

@@ -132,6 +132,11 @@ def put_texts(
     )
 
 
+def has_texts(connection: sqlite3.Connection) -> bool:
+    """Whether the text of any message is kept: somebody searched."""
+    return connection.execute("SELECT 1 FROM cache.text LIMIT 1").fetchone() is not None
+
+
 def texts(
     connection: sqlite3.Connection, low: int, high: int, mailbox: int
 ) -> list[tuple[int, str | None, str | None]]:

@@ -206,7 +206,9 @@ class OpenAccounts:
             store = entry.store
             if store is None:
                 return True
-            with store.lock:
+            with store.lock.bare:
+                # What arrived has its files, which making the index anew will find.
+                store.arrived.clear()
                 store.database.close()
                 entry.store = None
                 cache_database.remove(store.directory / "cache.sqlite", store.files)

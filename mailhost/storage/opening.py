@@ -14,6 +14,7 @@ which is rebuilt again. UID lists are written anew, and synced, before it is com
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 from twisted.logger import Logger
@@ -51,7 +52,9 @@ def open_account(
         DataDirectoryError: a newer mailhost wrote it.
     """
     account = AccountStore(account_id, directory, surroundings)
+    account.index_arrived = partial(placing.index_arrived, account)
     account.database = _open_database(account)
+    account.searched = cache_database.has_texts(account.database.connection)
     try:
         _finish(account)
     except BaseException:

@@ -24,7 +24,14 @@ from mailhost.message.headers import header_end
 from mailhost.storage import cache_database
 from mailhost.storage.account_database import LF, Folder, Message, PlacementRow
 from mailhost.storage.account_store import AccountStore
-from mailhost.storage.file_names import DELETED, SEEN, SYSTEM_BITS, sizes_of, time_of
+from mailhost.storage.file_names import (
+    DELETED,
+    SEEN,
+    SYSTEM_BITS,
+    sizes_of,
+    split_name,
+    time_of,
+)
 
 MAX_REFERENCES = 40
 """Message ids of one message that can join it to a thread."""
@@ -227,6 +234,40 @@ def place(
     folder.mod_seq = mod_seq
     folder.changed = True
     return rows
+
+
+def index_arrived(account: AccountStore) -> None:
+    """
+    Write the rows of what arrived, in one transaction; under the account's lock.
+
+    Raises OSError or sqlite3.Error; then all of it waits on.
+    """
+    database = account.database
+    by_folder: dict[int, list[NewPlacement]] = {}
+    for row, new in account.arrived:
+        # A mailbox that was deleted meanwhile took its files along.
+        if row in database.folders:
+            by_folder.setdefault(row, []).append(new)
+    placed: list[tuple[Folder, list[PlacementRow]]] = []
+    try:
+        for row, news in by_folder.items():
+            account.reserve(database.folders[row], sum([not new.uid for new in news]))
+        if by_folder:
+            with database.transaction():
+                mod_seq = database.next_mod_seq()
+                for row, news in by_folder.items():
+                    folder = database.folders[row]
+                    placed.append((folder, place(account, folder, news, mod_seq)))
+    except BaseException:
+        for _, new in account.arrived:
+            # Behind what others place before the next attempt: UIDs must appear in order.
+            new.uid = 0
+        raise
+    account.arrived = []
+    for folder, rows in placed:
+        if account.searched:
+            account.texts_wanted.extend([(folder.row, row.uid) for row in rows])
+        account.list_uids(folder, [(row.uid, split_name(row.location[4:])[0]) for row in rows])
 
 
 def recognise(account: AccountStore, folder: Folder, new: NewPlacement) -> None:

@@ -3,8 +3,9 @@ SEARCH over one mailbox (D4): what the index can answer is SQL, texts are scanne
 
 A criterion is taken apart: a part without texts is one query; in an AND those parts narrow what is
 scanned. Texts are compared with the decoded, folded texts in ``cache.sqlite``, which are written
-after delivery; for a message whose text is not there yet the file is read, and the text is kept.
-So nothing that is there is missed. The account's lock is held for a portion at a time.
+after delivery once the account was searched; for a message whose text is not there yet the file is
+read, and the text is kept. So nothing that is there is missed. The account's lock is held for a
+portion at a time.
 """
 
 # Statements are put together from constants of this module only.
@@ -170,6 +171,7 @@ class _Search:
     def _scan(self, matches: _Matcher, candidates: Collection[int]) -> set[int]:
         ordered = sorted(candidates)
         found: set[int] = set()
+        self._account.searched = True
         for start in range(0, len(ordered), PORTION):
             portion = ordered[start : start + PORTION]
             with self._account.lock:

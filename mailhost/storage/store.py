@@ -118,12 +118,15 @@ class MailStore:
             notices=self._notices,
             unsettled=self._unsettled,
             touched=self._touched,
+            arrived=self._arrived,
         )
         self._accounts = OpenAccounts(
             directory.accounts, self._surroundings, open_limit, self._pool.defer
         )
         self._sessions = Sessions(self._accounts, pool)
         self._faulted: set[str] = set()
+        self._unindexed: dict[AccountStore, None] = {}
+        """Accounts that mail arrived in; of the spool's thread."""
         self._waiting: set[AccountID] = set()
         self._waiting_lock = Lock()
         self._timers: dict[str, IDelayedCall] = {}
@@ -222,12 +225,29 @@ class MailStore:
         """Return when all that was deposited before is on stable storage; OSError."""
         if self._faulted:
             raise OSError(errno.EIO, "what an earlier sync lost must be recovered first")
+        self._index_arrived()
         try:
             self._files.sync_file_system(self._path)
         except OSError:
             self._faulted = self._unsettled.all()
             self.log.failure("sync", event="storage.sync.failed", unsettled=len(self._faulted))
             raise
+
+    def _arrived(self, account: AccountStore) -> None:
+        self._unindexed[account] = None
+
+    def _index_arrived(self) -> None:
+        """Give all that arrived its index rows; OSError, sqlite3.Error."""
+        for account in list(self._unindexed):
+            try:
+                with account.lock.bare:
+                    # Nothing is left in an account that was closed meanwhile.
+                    if account.arrived:
+                        account.index_arrived()
+            except sqlite3.Error as error:
+                if not self._accounts.replace_damaged(account.account_id, error):
+                    raise
+            del self._unindexed[account]
 
     def settled(self, queue_ids: Sequence[QueueID]) -> None:
         """The spool no longer holds these."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,8 +271,15 @@ class StoreTestCase(SynchronousTestCase):
         return deposit
 
     def deliver(self, *targets: LocalTarget, **options: Any) -> tuple[PlacementResult, ...]:
-        """Deposit one message."""
-        return tuple(self.store.deposit([self.deposit_for(*targets, **options)])[0])
+        """Deposit one message for the first time."""
+        deposit = replace(self.deposit_for(*targets, **options), first=True)
+        return tuple(self.store.deposit([deposit])[0])
+
+    def deliver_indexed(self, *targets: LocalTarget, **options: Any) -> None:
+        """Deposit one message whose index row is written before anything else happens."""
+        self.deliver(*targets, **options)
+        for target in targets or (LocalTarget(ANN),):
+            self.mailbox_ids(target.account_id)
 
     def uid(self, result: PlacementResult) -> int:
         """Return the UID of a placement that must be one."""

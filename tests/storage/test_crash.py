@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -96,11 +97,30 @@ class CrashTests(StoreTestCase):
 
         self.crash_at_each(prepare, lambda: self.store.deposit(deposits) and None, check, least=20)
 
+    def test_first_deposit(self) -> None:
+        """The same when the rows wait until the store is synced."""
+        deposits: list[Any] = []
+
+        def prepare() -> None:
+            self.mailbox_ids()
+            targets = (LocalTarget(ANN), LocalTarget(BOB))
+            deposits[:] = [replace(self.deposit_for(*targets), first=True) for _ in range(2)]
+
+        def act() -> None:
+            self.store.deposit(deposits)
+            self.store.sync()
+
+        def check(done: bool) -> None:
+            self.whole("INBOX", 2)
+            self.whole("INBOX", 2, BOB)
+
+        self.crash_at_each(prepare, act, check, least=15)
+
     def test_recover(self) -> None:
         """Recovery itself may end anywhere."""
 
         def prepare() -> None:
-            self.deliver(LocalTarget(ANN), LocalTarget(BOB))
+            self.deliver_indexed(LocalTarget(ANN), LocalTarget(BOB))
             self.kill()
             self.message_files()[0].write_bytes(b"")
             self.start()

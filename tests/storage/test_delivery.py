@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 from pathlib import Path
 
 from mailhost.address import Address
@@ -249,6 +250,106 @@ class SettlementTests(StoreTestCase):
         self.assertEqual(len(self.contents()), 1)
 
 
+class ArrivedTests(StoreTestCase):
+    """Rows that wait for somebody who needs them."""
+
+    def break_index(self) -> None:
+        """Let no account's index be changed."""
+        for name in self.store._accounts.open_ones():
+            entry = self.store._accounts._entries[name]
+            assert entry.store is not None
+            entry.store.database.connection.execute("PRAGMA query_only=ON")
+
+    def mend_index(self) -> None:
+        """Let them be changed again."""
+        for name in self.store._accounts.open_ones():
+            entry = self.store._accounts._entries[name]
+            assert entry.store is not None
+            entry.store.database.connection.execute("PRAGMA query_only=OFF")
+
+    def test_whoever_looks_finds_them(self) -> None:
+        """A session that is open already finds what arrived, with the UIDs it was given."""
+        box = self.box()
+        uids = [self.uid(self.deliver()[0]) for _ in range(3)]
+        self.assertEqual(list(self.successResultOf(box.listing()).uids), uids)
+
+    def test_listeners_are_told(self) -> None:
+        """Who watches the account is told, and finds what was told."""
+        box = self.box()
+        before = self.successResultOf(box.listing()).highest_mod_seq
+        told: list[int] = []
+        self.access().watch(lambda mailbox_id, mod_seq: told.append(mod_seq))
+        self.deliver()
+        self.assertEqual(len(told), 1)
+        self.assertGreater(told[0], before)
+        found = self.successResultOf(box.changes(before))
+        self.assertEqual((list(found.added), found.highest_mod_seq), ([1], told[0]))
+
+    def test_index_that_cannot_be_written(self) -> None:
+        """Reading goes on, nothing is settled; later each is there once, UIDs in order."""
+        self.deliver()
+        self.assertEqual(list(self.contents()), [1])
+        self.deliver()
+        self.break_index()
+        self.assertEqual(list(self.contents()), [1])
+        self.assertRaises(sqlite3.OperationalError, self.store.sync)
+        self.flushLoggedErrors(sqlite3.OperationalError)
+        # What the spool does before it asks again.
+        self.store.recover(list(self.spool.rows.values()))
+        self.flushLoggedErrors()
+        self.assertRaises(sqlite3.OperationalError, self.store.sync)
+        self.mend_index()
+        self.deliver()
+        self.store.sync()
+        found = self.contents()
+        self.assertEqual(len(found), 3)
+        self.assertEqual(list(found), sorted(found))
+
+    def test_recovery_takes_over(self) -> None:
+        """Mail that is recovered while its row waits has one row, and not two."""
+        self.mailbox_ids()
+        self.deliver()
+        account = self.store._accounts._entries[ANN].store
+        assert account is not None
+        written = account.index_arrived
+
+        def unwritable() -> None:
+            raise sqlite3.OperationalError("full")
+
+        account.index_arrived = unwritable
+        self.assertRaises(sqlite3.OperationalError, self.store.sync)
+        self.store.recover(list(self.spool.rows.values()))
+        account.index_arrived = written
+        self.store.sync()
+        self.flushLoggedErrors(sqlite3.OperationalError)
+        self.assertEqual(len(self.contents()), 1)
+
+    def test_damaged_index_is_made_anew(self) -> None:
+        """What waits is found by the new index, once."""
+        self.deliver()
+        self.mailbox_ids()
+        self.deliver()
+        account = self.store._accounts._entries[ANN].store
+        assert account is not None
+
+        def damaged() -> None:
+            error = sqlite3.DatabaseError("malformed")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
+        account.index_arrived = damaged
+        self.store.sync()
+        self.flushLoggedErrors()
+        self.assertEqual(len(self.contents()), 2)
+
+    def test_clean_stop_writes_them(self) -> None:
+        """After a clean stop they are in the index, under their UIDs."""
+        uid = self.uid(self.deliver()[0])
+        self.stop()
+        self.start()
+        self.assertEqual(list(self.contents()), [uid])
+
+
 class RecoveryTests(StoreTestCase):
     """`recover` trusts no file that it finds."""
 
@@ -265,7 +366,7 @@ class RecoveryTests(StoreTestCase):
 
     def test_empty_file(self) -> None:
         """A name whose data was lost is filled again, and keeps its UID."""
-        self.deliver()
+        self.deliver_indexed()
         (path,) = self.message_files()
         self.kill()
         path.write_bytes(b"")
@@ -276,7 +377,7 @@ class RecoveryTests(StoreTestCase):
 
     def test_truncated_file_with_flags_elsewhere(self) -> None:
         """The file is found under any name in any folder."""
-        self.deliver()
+        self.deliver_indexed()
         (path,) = self.message_files()
         self.kill()
         moved = self.maildir(".Trash") / "cur" / f"{path.name}:2,FS"
@@ -290,7 +391,7 @@ class RecoveryTests(StoreTestCase):
 
     def test_name_was_lost_and_index_was_not(self) -> None:
         """A row without its file gets the file again."""
-        self.deliver()
+        self.deliver_indexed()
         self.kill()
         self.message_files()[0].unlink()
         self.start()
@@ -318,6 +419,17 @@ class RecoveryTests(StoreTestCase):
         self.whole()
         self.assertNotEqual(list(self.contents()), [1])
 
+    def test_row_was_not_written(self) -> None:
+        """A file whose row was only in memory is filled, and gets a UID that was never used."""
+        self.deliver()
+        (path,) = self.message_files()
+        self.kill()
+        path.write_bytes(b"")
+        self.start()
+        self.recover()
+        self.whole()
+        self.assertGreater(min(self.contents()), 1)
+
     def test_linked_spool_file_is_not_emptied(self) -> None:
         """When the file found is the spool's own, it stays as it is."""
         spooled = self.path / "spooled"
@@ -331,7 +443,7 @@ class RecoveryTests(StoreTestCase):
 
     def test_shared_file(self) -> None:
         """Copies that shared an empty file are whole again, each."""
-        self.deliver(LocalTarget(ANN), LocalTarget(BOB))
+        self.deliver_indexed(LocalTarget(ANN), LocalTarget(BOB))
         self.kill()
         self.message_files()[0].write_bytes(b"")
         self.start()
@@ -342,7 +454,7 @@ class RecoveryTests(StoreTestCase):
 
     def test_recovering_again_changes_nothing(self) -> None:
         """Recovery may itself be cut short any number of times."""
-        self.deliver()
+        self.deliver_indexed()
         for _ in range(3):
             self.restart()
             for deposit in self.spool.rows.values():
