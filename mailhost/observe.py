@@ -238,8 +238,13 @@ def safe_text(value: object, limit: int = MAX_VALUE) -> str:
 
 
 def _field(value: object) -> str:
-    if type(value) is str and len(value) <= MAX_VALUE and _BARE.match(value):
-        return value
+    if type(value) is list and len(value) == 1:
+        value = value[0]
+    if type(value) is str and len(value) <= MAX_VALUE:
+        if _BARE.match(value):
+            return value
+        if value.isprintable() and '"' not in value and "\\" not in value:
+            return f'"{value}"'
     if type(value) is int:
         return str(value)
     if type(value) is float:
