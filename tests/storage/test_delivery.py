@@ -8,9 +8,11 @@ import sqlite3
 from pathlib import Path
 
 from mailhost.address import Address
+from mailhost.criteria import Contains, TextScope
 from mailhost.interfaces.access import Column, FlagOperation
 from mailhost.interfaces.spool import LocalTarget, Placement
 from mailhost.reply import Action, DeliveryStatus
+from mailhost.storage.store import LOOK_INTERVAL
 from mailhost.units import AccountID, MailboxID
 from tests.storage.support import ANN, BOB, StoreTestCase
 
@@ -341,6 +343,26 @@ class ArrivedTests(StoreTestCase):
         self.store.sync()
         self.flushLoggedErrors()
         self.assertEqual(len(self.contents()), 2)
+
+    def test_texts_are_kept_where_somebody_searches(self) -> None:
+        """Without a search of texts none is kept; then those of new mail are, also later."""
+        box = self.box()
+        for expected in (0, 2, 3):
+            self.deliver()
+            self.mailbox_ids()
+            self.pass_time(LOOK_INTERVAL)
+            account = self.store._accounts._entries[ANN].store
+            assert account is not None
+            (count,) = account.database.connection.execute(
+                "SELECT count(*) FROM cache.text"
+            ).fetchone()
+            self.assertEqual(count, expected)
+            if expected == 0:
+                found = self.successResultOf(box.search(Contains(TextScope.TEXT, "b"), 1))
+                self.assertEqual(list(found), [1])
+            else:
+                self.stop()
+                self.start()
 
     def test_clean_stop_writes_them(self) -> None:
         """After a clean stop they are in the index, under their UIDs."""
