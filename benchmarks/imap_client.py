@@ -62,6 +62,11 @@ class IMAPClient:
         self.socket.close()
 
 
-def literal_octets(answer: bytes) -> int:
-    """Return how many octets of literals an answer carries."""
-    return sum(int(size) for size in _LITERAL.findall(answer))
+def literals(answer: bytes) -> list[bytes]:
+    """Return the octets of every literal of an answer, in order."""
+    found = []
+    position = 0
+    while match := _LITERAL.search(answer, position):
+        position = match.end() + int(match[1])
+        found.append(answer[match.end() : position])
+    return found

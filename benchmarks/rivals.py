@@ -15,6 +15,15 @@ OWNER = "nobody"
 """Who owns the mail of the rivals."""
 
 
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on, so that two runs on a machine do not meet."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
 def wait_for_port(port: int, seconds: float = 20) -> None:
     """Return when something listens on a loopback port."""
     deadline = time.monotonic() + seconds
@@ -234,7 +243,13 @@ namespace inbox {{
             stderr=subprocess.DEVNULL,
         )
         wait_for_port(self.port)
-        self.pid = int((self.base / "run/master.pid").read_text())
+        # It listens before it writes this file.
+        pid_file = self.base / "run/master.pid"
+        for _ in range(100):
+            if pid_file.exists() and pid_file.read_text().strip():
+                break
+            time.sleep(0.05)
+        self.pid = int(pid_file.read_text())
 
     def stop(self) -> None:
         """Stop the master process and its children."""

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import processes
-from benchmarks.mails import mixed, plain
+from benchmarks.mails import plain
 from benchmarks.ours import Mailhost
-from benchmarks.reading import FIELDS, Reading
-from benchmarks.rivals import Dovecot, Postfix
+from benchmarks.reading import reading
+from benchmarks.rivals import Postfix
 from benchmarks.workspace import file_system, machine, workspace
 
 ACCOUNTS = 100
@@ -209,120 +209,6 @@ def mail_in(base: Path, rounds: int, seconds: float, only: str) -> None:
         )
 
 
-def _fill(server: Mailhost, mails: int) -> None:
-    task = {
-        "host": "127.0.0.1",
-        "port": server.port,
-        "size": 0,
-        "mixed": True,
-        "sessions": 1,
-        "per_session": mails,
-        "recipients": 1,
-        "accounts": 1,
-        "count": mails,
-        "first": 0,
-    }
-    subprocess.run(
-        [sys.executable, str(HERE / "smtp_load.py")],
-        input=json.dumps(task),
-        text=True,
-        check=True,
-        capture_output=True,
-    )
-    while count_visible(server.new_directories()) < mails or not server.settled():
-        time.sleep(0.1)
-
-
-def _fill_dovecot(server: Dovecot, mails: int) -> None:
-    folder = server.base / "mail/u0/Maildir"
-    for part in ("cur", "new", "tmp"):
-        (folder / part).mkdir(parents=True)
-    for number in range(mails):
-        data = mixed(number)
-        (folder / "new" / f"{1700000000 + number}.m{number}.bench").write_bytes(data)
-    owner = (server.base / "mail/u0").stat()
-    for directory, _, names in os.walk(folder):
-        for path in (directory, *(os.path.join(directory, name) for name in names)):
-            os.chown(path, owner.st_uid, owner.st_gid)
-
-
-OPERATIONS: tuple[tuple[str, Callable[[Reading], Callable[[Any], int]]], ...] = (
-    (
-        "FETCH ENVELOPE+BODYSTRUCTURE, first",
-        lambda r: r.fetch("(ENVELOPE BODYSTRUCTURE)", b"ENVELOPE"),
-    ),
-    ("FETCH FLAGS", lambda r: r.fetch("(FLAGS)", b"FLAGS")),
-    (
-        "FETCH ENVELOPE+BODYSTRUCTURE, again",
-        lambda r: r.fetch("(ENVELOPE BODYSTRUCTURE)", b"ENVELOPE"),
-    ),
-    ("FETCH 6 header fields", lambda r: r.fetch(f"({FIELDS})", b"HEADER.FIELDS")),
-    ("FETCH BODY.PEEK[]", lambda r: r.bodies),
-    ("SEARCH UNSEEN", lambda r: r.search("UNSEEN")),
-    ("SEARCH FROM", lambda r: r.search("FROM mallory")),
-    ("SEARCH SUBJECT", lambda r: r.search("SUBJECT budget")),
-    ("SEARCH TEXT", lambda r: r.search('TEXT "niversal"')),
-)
-
-
-def reading(base: Path, rounds: int, mails: int) -> None:
-    """Measure reading a mailbox of so many mails."""
-    ours = Mailhost(base / "mailhost", 2525, 2143, 2110, 1)
-    servers: list[tuple[Any, Reading]] = []
-    ours.start()
-    try:
-        _fill(ours, mails)
-        servers.append((ours, Reading(ours.imap_port, "u0@bench.test", "secret-0", mails)))
-        if Dovecot.available():
-            rival = Dovecot(base / "dovecot", 2145, 2112, 1)
-            (rival.base / "mail/u0").mkdir(parents=True)
-            rival.start()
-            _fill_dovecot(rival, mails)
-            servers.append((rival, Reading(rival.port, "u0@bench.test", "secret-0", mails)))
-        _read_all(servers, rounds)
-    finally:
-        for server, _ in servers or [(ours, None)]:
-            server.stop()
-
-
-def _read_all(servers: list[tuple[Any, Reading]], rounds: int) -> None:
-    print(
-        "| operation | "
-        + " | ".join(f"{s.name} ms (range), CPU ms" for s, _ in servers)
-        + " | ratio |"
-    )
-    print("|---|" + "---|" * (len(servers) + 1), flush=True)
-    for name, build in OPERATIONS:
-        once = "first" in name
-        times: list[list[float]] = [[] for _ in servers]
-        cpus: list[list[float]] = [[] for _ in servers]
-        figures: list[int] = [0 for _ in servers]
-        for _ in range(1 if once else rounds):
-            for index, (server, read) in enumerate(servers):
-                before = processes.cpu_seconds(server.pid)
-                seconds, figures[index] = read.timed(build(read))
-                time.sleep(0.2)
-                times[index].append(seconds * 1000)
-                cpus[index].append((processes.cpu_seconds(server.pid) - before) * 1000)
-        _row(name, times, cpus, figures)
-    logins = [[r.logins(300) for _ in range(rounds)] for _, r in servers]
-    shown = " | ".join(f"{statistics.median(each):.0f}/s" for each in logins)
-    ratio = statistics.median(logins[0]) / statistics.median(logins[-1])
-    print(f"| login+SELECT+LOGOUT, 10 at a time | {shown} | {ratio:.2f} |")
-    selects = [[r.select() * 1000 for _ in range(rounds * 5)] for _, r in servers]
-    _row("SELECT, warm", selects, [[0.0] for _ in servers], [0 for _ in servers])
-
-
-def _row(name: str, times: list[list[float]], cpus: list[list[float]], figures: list[int]) -> None:
-    cells = [
-        f"{statistics.median(each):.1f} ({min(each):.1f}-{max(each):.1f}), "
-        f"{statistics.median(cpu):.0f} [{figure}]"
-        for each, cpu, figure in zip(times, cpus, figures, strict=True)
-    ]
-    ratio = statistics.median(times[0]) / statistics.median(times[-1])
-    print(f"| {name} | {' | '.join(cells)} | {ratio:.2f} |", flush=True)
-
-
 @contextlib.contextmanager
 def _place(where: str) -> Iterator[Path]:
     with workspace(Path(where) if where else None) as base:
@@ -344,7 +230,7 @@ def main() -> None:
         if options.what == "mail-in":
             mail_in(base, options.rounds, options.seconds, options.only)
         else:
-            reading(base, options.rounds, options.mails)
+            reading(base, options.rounds, options.mails, options.only)
 
 
 if __name__ == "__main__":
