@@ -58,7 +58,8 @@ from mailhost.interfaces.login import (
     LoginOutcome,
 )
 from mailhost.interfaces.spool import Placement
-from mailhost.message.digest import digest
+from mailhost.message.digest import USUAL_FIELDS, digest
+from mailhost.message.headers import select_fields
 from mailhost.units import UID, AccountID, MailboxID, ModSeq, UIDValidity
 
 DEFAULT_MAILBOXES = (
@@ -523,11 +524,13 @@ def _record(uid: int, message: FakeMessage, columns: Column) -> Record:
         record.body_structure = message.body_structure
     if Column.BODY in columns:
         record.body = message.body
+    if Column.USUAL_FIELDS in columns:
+        record.header = select_fields(message.octets, USUAL_FIELDS)
     if Column.HEADER in columns:
         record.header = header_of(message.octets)
     if Column.CONTENT in columns and len(message.octets) <= seam.CONTENT_LIMIT:
         record.content = message.octets
-    if message.damaged and columns & (Column.CONTENT | Column.HEADER):
+    if message.damaged and columns & (Column.CONTENT | Column.HEADER | Column.USUAL_FIELDS):
         record.content, record.header, record.size = b"", b"", 0
     return record
 

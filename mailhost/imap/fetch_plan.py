@@ -4,6 +4,9 @@ What a FETCH needs of the store, and how one message's response is put together 
 A `FetchPlan` is made once for a command. It names the columns to ask for and formats records: the
 items without octets of the message in one template, sections as slices. A section is octets, or a
 `Slice` of a message too large to be in a record, or None where the message has no such part.
+
+Header fields that the store keeps with its index (`Column.USUAL_FIELDS`) need no file: sections of
+these alone go into the template like any other item.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from typing import Any, TypeAlias
 
 from mailhost.interfaces.access import Column, Record
 from mailhost.message import mime
-from mailhost.message.headers import select_fields
+from mailhost.message.digest import USUAL_FIELDS
+from mailhost.message.headers import field_selector, select_fields
 from mailhost.wire.imap import responses
 from mailhost.wire.imap.fetch_items import Attribute, FetchItem, Section, SectionText
 
@@ -86,6 +90,7 @@ class FetchPlan:
         sections: those asked for.
         sets_seen: \\Seen is to be set.
         needs_content: octets of the messages are asked for.
+        asks_content, asks_header: whether `columns` has CONTENT, HEADER.
     """
 
     def __init__(
@@ -97,7 +102,9 @@ class FetchPlan:
         condstore: bool,
         flag_octets: FlagOctets,
     ) -> None:
-        self.sections = tuple(item for item in items if isinstance(item, Section))
+        sections = tuple(item for item in items if isinstance(item, Section))
+        usual = sections if all(map(_is_usual, sections)) else ()
+        self.sections = () if usual else sections
         attributes = [item for item in items if isinstance(item, Attribute)]
         if uid and Attribute.UID not in attributes:
             attributes.insert(0, Attribute.UID)
@@ -112,10 +119,17 @@ class FetchPlan:
         self._condstore = condstore
         self._flag_octets = flag_octets
         self.columns = self._columns(attributes)
-        self._template = b"* %d FETCH (" + b" ".join(_TEMPLATES[each] for each in attributes)
+        if usual:
+            self.columns |= Column.USUAL_FIELDS
+        self.asks_content = Column.CONTENT in self.columns
+        self.asks_header = Column.HEADER in self.columns
+        templates = [_TEMPLATES[each] for each in attributes]
+        templates += [each.label.replace(b"%", b"%%") + b" %b" for each in usual]
+        self._template = b"* %d FETCH (" + b" ".join(templates)
         self._values: list[Callable[[Record], Any]] = [
             self._flags if each is Attribute.FLAGS else _VALUES[each] for each in attributes
         ]
+        self._values += map(_usual_value, usual)
         self._empty = not attributes
 
     def _columns(self, attributes: Sequence[Attribute]) -> Column:
@@ -138,13 +152,11 @@ class FetchPlan:
 
     def rows(self, numbers: Sequence[int], records: Sequence[Record]) -> bytes:
         """Return the responses of messages without sections."""
-        template, values = self._template + b")\r\n", self._values
+        template = self._template + b")\r\n"
+        # Columns of values side by side: no call of ours for each message but those of `_values`.
+        columns = [map(value, records) for value in self._values]
         return b"".join(
-            [
-                template % (number, *[value(record) for value in values])
-                for number, record in zip(numbers, records, strict=True)
-                if number
-            ]
+            [template % row for row in zip(numbers, *columns, strict=True) if row[0]],
         )
 
     def opening(self, number: int, record: Record, seen_now: bool) -> bytes:
@@ -169,6 +181,31 @@ class FetchPlan:
     def has_items(self, seen_now: bool) -> bool:
         """Whether `opening` ends with an item, so that a space has to follow."""
         return not self._empty or (seen_now and not self._shows_flags)
+
+
+def _is_usual(section: Section) -> bool:
+    return (
+        section.peek
+        and not section.path
+        and section.text is SectionText.FIELDS
+        and bool(section.fields)
+        and section.fields <= USUAL_FIELDS
+    )
+
+
+def _usual_value(section: Section) -> Callable[[Record], bytes]:
+    select = field_selector(section.fields)
+    start = section.offset or 0
+    end = None if section.length is None else start + section.length
+
+    def value(record: Record) -> bytes:
+        # A damaged message has not even the empty line.
+        if not record.header:
+            return b"NIL"
+        octets = select(record.header)[start:end]
+        return b"{%d}\r\n%b" % (len(octets), octets)
+
+    return value
 
 
 def _needs_content(section: Section) -> bool:

@@ -97,6 +97,11 @@ class Column(Flag):
     """All header octets with the empty line that ends them."""
     CONTENT = auto()
     """All octets of messages up to `CONTENT_LIMIT`; None for larger ones: use `content`."""
+    USUAL_FIELDS = auto()
+    """
+    In `Record.header` the fields that `mailhost.message.digest.USUAL_FIELDS` names, as they stand,
+    and an empty line. Not together with HEADER or CONTENT.
+    """
     EMAIL_ID = auto()
     THREAD_ID = auto()
 
@@ -263,7 +268,7 @@ class IMailbox(Interface):
     def records(uids: Sequence[int], columns: Column) -> Deferred[list[Record]]:
         """
         Those messages by ascending UID; the caller asks in portions. MessageDamaged ones with
-        CONTENT or HEADER have it empty (b'') and size 0.
+        CONTENT, HEADER or USUAL_FIELDS have it empty (b'') and size 0.
         """
 
     def content(uid: int) -> Deferred[IContent]:

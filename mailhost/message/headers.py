@@ -11,7 +11,8 @@ from __future__ import annotations
 import binascii
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import lru_cache
 from itertools import islice
 from mmap import mmap
 from typing import TypeAlias
@@ -136,6 +137,27 @@ def select_fields(block: bytes, names: Collection[bytes], *, exclude: bool = Fal
         chosen.append(b"\r\n")
     chosen.append(b"\r\n")
     return b"".join(chosen)
+
+
+@lru_cache(maxsize=64)
+def field_selector(names: frozenset[bytes]) -> Callable[[bytes], bytes]:
+    """
+    Return a function that does `select_fields` with these names, for many blocks.
+
+    The blocks are fields and an empty line, nothing else.
+    """
+    choices = b"|".join(map(re.escape, sorted(names)))
+    # Case is ignored in the names alone: twice as fast as in the whole.
+    pattern = re.compile(rb"^(?i:%b)[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?" % choices, re.MULTILINE)
+
+    def select(block: bytes) -> bytes:
+        chosen = pattern.findall(block)
+        if chosen and not chosen[-1].endswith(b"\n"):
+            chosen.append(b"\r\n")
+        chosen.append(b"\r\n")
+        return b"".join(chosen)
+
+    return select
 
 
 def fold(text: str) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from mailhost.database import Synchronous, connect, migrate
 from mailhost.files import FileOperations
@@ -106,9 +106,21 @@ _MAILBOX_COLUMNS = (
     " vanished_floor, recent_from, messages, unseen, deleted, size, seen_new, seen_cur"
 )
 _PLACEMENT_COLUMNS = "p.uid, p.message, p.flags, p.mod_seq, p.added, p.state, p.key, p.location"
-_DIGEST = Column.ENVELOPE | Column.BODY_STRUCTURE | Column.BODY
+_DIGEST = Column.ENVELOPE | Column.BODY_STRUCTURE | Column.BODY | Column.USUAL_FIELDS
 _MESSAGE = Column.DATE | Column.SIZE | Column.EMAIL_ID | Column.THREAD_ID
 _CHOSEN = " AND p.uid IN (SELECT value FROM json_each(?))"
+_BETWEEN = " AND p.uid BETWEEN ? AND ?"
+
+
+class Between(NamedTuple):
+    """UIDs from the one to the other: quicker to find than each of many."""
+
+    low: int
+    high: int
+
+
+Chosen: TypeAlias = Sequence[int] | Between
+"""Which placements of a mailbox are meant."""
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -429,7 +441,7 @@ class AccountDatabase:
         )
         return [PlacementRow(*row) for row in rows]
 
-    def locations(self, mailbox: int, uids: Sequence[int]) -> dict[int, tuple[str, int, int]]:
+    def locations(self, mailbox: int, uids: Chosen) -> dict[int, tuple[str, int, int]]:
         """Return (location, state, size in CRLF form) by UID."""
         chosen, parameters = _chosen(uids)
         rows = self.connection.execute(
@@ -557,14 +569,6 @@ class AccountDatabase:
             "SELECT uid FROM placement WHERE mailbox = ? ORDER BY uid", (mailbox,)
         )
 
-    def first_without(self, mailbox: int, flag: int) -> int | None:
-        """Return the lowest UID whose placement lacks a flag bit."""
-        row = self.connection.execute(
-            "SELECT uid FROM placement WHERE mailbox = ? AND flags & ? = 0 ORDER BY uid LIMIT 1",
-            (mailbox, flag),
-        ).fetchone()
-        return int(row[0]) if row else None
-
     def count_from(self, mailbox: int, uid: int) -> int:
         """Return how many placements have this UID or a higher one."""
         row = self.connection.execute(
@@ -589,27 +593,25 @@ class AccountDatabase:
         )
         return [uid for (uid,) in rows]
 
-    def records(
-        self, mailbox: int, uids: Sequence[int], columns: Column
-    ) -> Iterable[tuple[Any, ...]]:
+    def records(self, mailbox: int, uids: Chosen, columns: Column) -> dict[str, Sequence[Any]]:
         """
-        Return rows for those placements by UID; what is not asked for is 0 or empty.
+        Return what is asked for of those placements by UID, as columns named as in `Record`.
 
-        (uid, flags, mod_seq, date, zone, size, email_id, thread, envelope, body_structure, body,
-        message): `envelope` and the two after it are None where they were never computed.
+        `flags` are numbers, as is `thread_id`; `header` is without the empty line. What comes from
+        the cache is None where it was never computed. Empty when there are no placements.
         """
-        statement = _RECORDS.get(columns)
+        key = columns, isinstance(uids, Between)
+        statement = _RECORDS.get(key)
         if statement is None:
-            statement = _RECORDS[columns] = _records_statement(columns)
-        return self.connection.execute(statement, (mailbox, json.dumps(list(uids))))
+            statement = _RECORDS[key] = _records_statement(columns, _chosen(uids)[0])
+        rows = self.connection.execute(statement[0], (mailbox, *_chosen(uids)[1])).fetchall()
+        return dict(zip(statement[1], zip(*rows, strict=True), strict=True)) if rows else {}
 
-    def all_flags(self, mailbox: int, low: int, high: int) -> Iterable[tuple[int, int]]:
-        """Return (uid, flags) of the placements in a range of UIDs."""
+    def all_flags(self, mailbox: int) -> list[tuple[int, int]]:
+        """Return (uid, flags) of every placement in a mailbox, by UID."""
         return self.connection.execute(
-            "SELECT uid, flags FROM placement WHERE mailbox = ? AND uid BETWEEN ? AND ?"
-            " ORDER BY uid",
-            (mailbox, low, high),
-        )
+            "SELECT uid, flags FROM placement WHERE mailbox = ? ORDER BY uid", (mailbox,)
+        ).fetchall()
 
     # Threads
 
@@ -639,37 +641,39 @@ class AccountDatabase:
         return int(thread)
 
 
-_RECORDS: dict[Column, str] = {}
+_RECORDS: dict[tuple[Column, bool], tuple[str, tuple[str, ...]]] = {}
+_EXPRESSIONS = (
+    (Column.FLAGS, "flags", "p.flags"),
+    (Column.MOD_SEQ, "mod_seq", "p.mod_seq"),
+    (Column.DATE, "date", "m.date"),
+    (Column.DATE, "zone", "m.zone"),
+    (Column.SIZE, "size", "m.size"),
+    (Column.ENVELOPE, "envelope", "d.envelope"),
+    (Column.BODY_STRUCTURE, "body_structure", "d.body_structure"),
+    (Column.BODY, "body", "d.body"),
+    (Column.USUAL_FIELDS, "header", "d.usual_fields"),
+    (Column.EMAIL_ID, "email_id", "m.email_id"),
+    (Column.THREAD_ID, "thread_id", "m.thread"),
+)
 
 
-def _records_statement(columns: Column) -> str:
-    def chosen(column: Column, expression: str, default: str) -> str:
-        return expression if column in columns else default
-
+def _records_statement(columns: Column, which: str) -> tuple[str, tuple[str, ...]]:
+    # Each selected value costs as much as half a look-up: nothing that was not asked for.
+    asked = [(name, expression) for each, name, expression in _EXPRESSIONS if each & columns]
+    selected = ", ".join(["p.uid", *[expression for _, expression in asked]])
     digest = bool(columns & _DIGEST)
-    selected = ", ".join(
-        [
-            "p.uid",
-            chosen(Column.FLAGS, "p.flags", "0"),
-            chosen(Column.MOD_SEQ, "p.mod_seq", "0"),
-            chosen(Column.DATE, "m.date", "0"),
-            chosen(Column.DATE, "m.zone", "0"),
-            chosen(Column.SIZE, "m.size", "0"),
-            chosen(Column.EMAIL_ID, "m.email_id", "''"),
-            chosen(Column.THREAD_ID, "m.thread", "0"),
-            chosen(Column.ENVELOPE, "d.envelope", "x''"),
-            chosen(Column.BODY_STRUCTURE, "d.body_structure", "x''"),
-            chosen(Column.BODY, "d.body", "x''"),
-            "d.message" if digest else "0",
-        ]
-    )
     joined = " JOIN message m ON m.id = p.message" if digest or columns & _MESSAGE else ""
     if digest:
         joined += " LEFT JOIN cache.digest d ON d.message = m.id AND d.blob = m.blob"
-    return f"SELECT {selected} FROM placement p{joined} WHERE p.mailbox = ?{_CHOSEN} ORDER BY p.uid"
+    return (
+        f"SELECT {selected} FROM placement p{joined} WHERE p.mailbox = ?{which} ORDER BY p.uid",
+        ("uid", *[name for name, _ in asked]),
+    )
 
 
-def _chosen(uids: Sequence[int] | None) -> tuple[str, tuple[str, ...]]:
+def _chosen(uids: Chosen | None) -> tuple[str, tuple[str | int, ...]]:
     if uids is None:
         return "", ()
+    if isinstance(uids, Between):
+        return _BETWEEN, uids
     return _CHOSEN, (json.dumps(list(uids)),)

@@ -34,7 +34,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 
@@ -46,6 +46,9 @@ from mailhost.storage.account_database import AccountDatabase, Folder
 from mailhost.storage.file_names import queue_id_of
 from mailhost.storage.uid_list import append_uids, write_keywords
 from mailhost.units import AccountID, MailboxID
+
+if TYPE_CHECKING:
+    from mailhost.storage.snapshot import Snapshot
 
 UID_BLOCK = 1000
 """UIDs of a mailbox reserved at a time."""
@@ -199,6 +202,8 @@ class AccountStore:
         """Somebody searches texts here: those of new mail are kept before they are asked for."""
         self.texts_wanted: deque[tuple[int, int]] = deque(maxlen=10_000)
         """Placements whose searchable text is to be kept."""
+        self.snapshots: dict[int, Snapshot] = {}
+        """The last snapshot of some mailboxes by row, the one used last at the end."""
         self.database: AccountDatabase
         """Set by `opening.open_account`."""
 

@@ -9,9 +9,10 @@ index, told of once, and raises MessageDamaged.
 from __future__ import annotations
 
 import sqlite3
-from array import array
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from itertools import repeat
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -29,7 +30,8 @@ from mailhost.message.mime import to_crlf
 from mailhost.storage import cache_database, foreign, placing
 from mailhost.storage.account_database import DAMAGED, LF, is_damage
 from mailhost.storage.account_store import AccountStore
-from mailhost.storage.file_names import SEEN
+from mailhost.storage.flag_words import FlagWords
+from mailhost.storage.snapshot import snapshot
 from mailhost.units import UID, MailboxID, ModSeq
 
 _BEGINNING = 16 * 1024 * 1024
@@ -39,7 +41,7 @@ HEADER_PIECE = 16 * 1024
 _INDEX = (
     Column.FLAGS | Column.MOD_SEQ | Column.DATE | Column.SIZE | Column.EMAIL_ID | Column.THREAD_ID
 )
-_DIGEST = Column.ENVELOPE | Column.BODY_STRUCTURE | Column.BODY
+_DIGEST = Column.ENVELOPE | Column.BODY_STRUCTURE | Column.BODY | Column.USUAL_FIELDS
 _FILES = Column.HEADER | Column.CONTENT
 
 _log = Logger(namespace="mailhost.storage.reading")
@@ -49,10 +51,10 @@ def listing(account: AccountStore, mailbox_id: MailboxID) -> Listing:
     """Return what a mailbox holds now."""
     with account.lock:
         folder = account.folder(mailbox_id)
-        database = account.database
-        unseen = database.first_without(folder.row, SEEN) if folder.unseen else None
+        found = snapshot(account, folder)
+        unseen = found.first_unseen if folder.unseen else None
         return Listing(
-            array("I", chain.from_iterable(database.uids(folder.row))),
+            found.uids,
             UID(folder.uid_next),
             ModSeq(folder.mod_seq),
             tuple(folder.keywords),
@@ -110,42 +112,42 @@ def records(
     wanted = columns & (_INDEX | _DIGEST)
     with account.lock:
         folder = account.folder(mailbox_id)
-        rows = account.database.records(folder.row, uids, wanted)
         words = account.database.words
-        if not wanted & ~Column.FLAGS:
-            found = [Record(row[0], words[row[1]]) for row in rows]
-            missing: list[Record] = []
+        kept = snapshot(account, folder)
+        if wanted & ~Column.FLAGS:
+            values = account.database.records(folder.row, kept.chosen(uids), wanted)
         else:
-            found, missing = [], []
-            for row in rows:
-                record = Record(
-                    row[0],
-                    words[row[1]],
-                    row[2],
-                    row[3],
-                    row[4],
-                    row[5],
-                    row[8],
-                    row[9],
-                    row[10],
-                    b"",
-                    None,
-                    row[6],
-                    f"T{row[7]:016x}" if row[7] else "",
-                )
-                found.append(record)
-                if row[11] is None:
-                    missing.append(record)
-    if not columns & Column.FLAGS:
-        for record in found:
-            record.flags = ()
+            there, flags = kept.flags_of(uids)
+            values = {"uid": there, "flags": flags} if wanted else {"uid": there}
+        found = _records(values, words) if values else []
+    # A row of the cache has all that it can have, or there is none.
+    computed = next((values[name] for name in _COMPUTED if name in values), ())
+    missing = [record for record, each in zip(found, computed, strict=False) if each is None]
     if missing:
         _digest_missing(account, mailbox_id, missing, columns)
     if columns & _FILES:
-        places = _places(account, mailbox_id, [record.uid for record in found])
+        places = _places(account, mailbox_id, uids)
+        header, content = bool(columns & Column.HEADER), bool(columns & Column.CONTENT)
         for record in found:
-            _read_file(account, mailbox_id, record, columns, places.get(record.uid))
+            place = places.get(record.uid)
+            _read_file(account, mailbox_id, record, place, header=header, content=content)
     return found
+
+
+_COMPUTED = ("envelope", "body_structure", "body", "header")
+_FIELDS = tuple((each.name, each.default) for each in fields(Record))
+
+
+def _records(values: dict[str, Sequence[Any]], words: FlagWords) -> list[Record]:
+    # Column by column: what is done for each message by itself costs more than its rows.
+    shown: dict[str, Iterable[Any]] = dict(values)
+    if "flags" in values:
+        shown["flags"] = map(words.__getitem__, values["flags"])
+    if "thread_id" in values:
+        shown["thread_id"] = [f"T{each:016x}" if each else "" for each in values["thread_id"]]
+    if "header" in values:
+        shown["header"] = [b"" if each is None else each + b"\r\n" for each in values["header"]]
+    return list(map(Record, *[shown.get(name, repeat(default)) for name, default in _FIELDS]))
 
 
 _Place = tuple[str, int, int]
@@ -155,7 +157,8 @@ _Place = tuple[str, int, int]
 def _places(account: AccountStore, mailbox_id: MailboxID, uids: Sequence[int]) -> dict[int, _Place]:
     with account.lock:
         folder = account.folder(mailbox_id)
-        rows = account.database.locations(folder.row, uids)
+        chosen = snapshot(account, folder).chosen(uids) if len(uids) > 1 else uids
+        rows = account.database.locations(folder.row, chosen)
         return {
             uid: (account.file(folder, account.location(folder, uid, location)), state, size)
             for uid, (location, state, size) in rows.items()
@@ -176,6 +179,8 @@ def _digest_missing(
                 digest = placing.safe_digest(b"")
             else:
                 digests[record.uid] = digest
+                if columns & Column.USUAL_FIELDS:
+                    record.header = digest.usual_fields + b"\r\n"
             record.envelope = digest.envelope if columns & Column.ENVELOPE else b""
             record.body = digest.body if columns & Column.BODY else b""
             record.body_structure = (
@@ -203,33 +208,54 @@ def _read_file(
     account: AccountStore,
     mailbox_id: MailboxID,
     record: Record,
-    columns: Column,
     place: _Place | None,
+    *,
+    header: bool,
+    content: bool,
 ) -> None:
     try:
-        if columns & Column.CONTENT:
+        if content:
             octets = _small(account, mailbox_id, record.uid, place)
             if octets is not None:
                 record.content = octets
-                if columns & Column.HEADER:
+                if header:
                     record.header = octets[: header_end(octets)]
                 return
-        if columns & Column.HEADER:
+        if header:
             record.header = _header(account, mailbox_id, record.uid, place)
     except (MessageDamaged, NoSuchEntry):
         record.header, record.size = b"", 0
-        if columns & Column.CONTENT:
+        if content:
             record.content = b""
 
 
 def _small(
     account: AccountStore, mailbox_id: MailboxID, uid: int, place: _Place | None
 ) -> bytes | None:
+    if place is not None and place[2] <= CONTENT_LIMIT and not place[1] & LF:
+        octets = _as_stored(account, place[0], place[2])
+        if octets is not None:
+            return octets
     descriptor, state, size = open_file(account, mailbox_id, uid, place)
     try:
         if size > CONTENT_LIMIT:
             return None
         return whole(account, mailbox_id, uid, descriptor, state, size)
+    finally:
+        account.files.close(descriptor)
+
+
+def _as_stored(account: AccountStore, path: str, size: int) -> bytes | None:
+    # The usual case in few calls of the system; None: look more closely.
+    try:
+        descriptor = account.files.open(path)
+    except OSError:
+        return None
+    try:
+        octets = account.files.read(descriptor, 0, size + 1)
+        return octets if len(octets) == size else None
+    except OSError:
+        return None
     finally:
         account.files.close(descriptor)
 

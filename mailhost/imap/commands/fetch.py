@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,6 +26,7 @@ from mailhost.wire.imap import commands as grammar
 from mailhost.wire.imap import responses
 from mailhost.wire.imap.fetch_items import Attribute, Section
 
+_HEADER = attrgetter("header")
 _PIECE = 65536
 _PORTION_OCTETS = 1 << 20
 """Octets of messages that one portion should have, by the average of the one before."""
@@ -83,6 +85,8 @@ class _Fetch:
                 if following:
                     asked = self._ask(following)
                 numbers = self._numbers(uids[start : start + size], records)
+                if Column.USUAL_FIELDS in self.plan.columns and not all(map(_HEADER, records)):
+                    self.damaged = True
                 self.session.write(self.plan.rows(numbers, records))
                 waiting = self.session.drain()
                 if waiting is not None:
@@ -105,18 +109,31 @@ class _Fetch:
         settings = self.session.settings
         size = settings.content_portion if self.plan.needs_content else settings.portion
         start = 0
-        while start < len(uids):
-            portion = uids[start : start + size]
-            start += size
-            records = await self._ask(portion)
-            numbers = self._numbers(portion, records)
-            seen = await self._set_seen(records)
-            octets = 0
-            for number, record in zip(numbers, records, strict=True):
-                if number:
-                    octets += await self._message(number, record, record.uid in seen)
-            if self.plan.needs_content and records:
-                size = _next_portion(octets // len(records), settings.content_portion)
+        asked = self._ask(uids[:size])
+        try:
+            while start < len(uids):
+                portion = uids[start : start + size]
+                start += size
+                records = await asked
+                if self.plan.needs_content and records:
+                    total = sum([len(record.content or b"") for record in records])
+                    size = _next_portion(total // len(records), settings.content_portion)
+                # Files are read while the ones before are sent; no more than one portion.
+                if start < len(uids):
+                    asked = self._ask(uids[start : start + size])
+                numbers = self._numbers(portion, records)
+                seen = await self._set_seen(records)
+                for number, record in zip(numbers, records, strict=True):
+                    if number:
+                        if self.plan.needs_content and record.content is None:
+                            await self._large(number, record, record.uid in seen)
+                        else:
+                            self._small(number, record, record.uid in seen)
+                        waiting = self._drain_when_much()
+                        if waiting is not None:
+                            await waiting
+        finally:
+            asked.addErrback(lambda _: None)
 
     async def _set_seen(self, records: Sequence[Record]) -> set[int]:
         """Set \\Seen on those that lack it; return their UIDs, their records changed."""
@@ -133,49 +150,68 @@ class _Fetch:
                 record.flags, record.mod_seq = stored[record.uid]
         return stored.keys() & set(unseen)
 
-    async def _message(self, number: int, record: Record, seen_now: bool) -> int:
-        """Write one message's response and return how many octets it had."""
-        content: IContent | None = None
+    def _drain_when_much(self) -> Deferred[None] | None:
+        return self.session.drain() if self.session.output_octets >= _PIECE else None
+
+    def _small(self, number: int, record: Record, seen_now: bool) -> None:
+        """Write the response of a message whose octets are in its record."""
+        session = self.session
+        session.write(self.plan.opening(number, record, seen_now))
+        space = b" " if self.plan.has_items(seen_now) else b""
+        damaged = self._is_damaged(record)
+        self.damaged = self.damaged or damaged
+        reader = SectionReader(
+            record, record.size if record.content is None else len(record.content)
+        )
+        for section in self.plan.sections:
+            octets = None if damaged else reader.find(section)
+            if octets is None:
+                session.write(space + section.label + b" NIL")
+            else:
+                octets = partial(octets, section)
+                assert not isinstance(octets, Slice)
+                session.write(b"%b%b {%d}\r\n" % (space, section.label, len(octets)))
+                # By themselves: joined with the label they would be copied once more.
+                session.write(octets)
+            space = b" "
+        session.write(b")\r\n")
+
+    async def _large(self, number: int, record: Record, seen_now: bool) -> None:
+        """Write the response of a message that is read in pieces."""
         try:
-            if self.plan.needs_content and record.content is None:
-                try:
-                    content = await self.mailbox.content(record.uid)
-                except MessageDamaged:
-                    record.content = record.header = b""
-                except NoSuchEntry:
-                    self.missing = True
-                    return 0
-            found = await self._find(record, content)
-            return await self._write(number, record, seen_now, content, found)
+            content = await self.mailbox.content(record.uid)
+        except MessageDamaged:
+            record.content = record.header = b""
+            self._small(number, record, seen_now)
+            return
+        except NoSuchEntry:
+            self.missing = True
+            return
+        try:
+            await self._write(number, record, seen_now, content, await self._find(record, content))
         finally:
-            if content is not None:
-                content.close()
+            content.close()
 
     async def _find(
-        self, record: Record, content: IContent | None
+        self, record: Record, content: IContent
     ) -> list[tuple[Section, bytes | Slice | None]]:
-        if self._is_damaged(record):
-            self.damaged = True
-            return [(section, None) for section in self.plan.sections]
-        size = record.size if content is None else content.size
-        if content is None and record.content is not None:
-            size = len(record.content)
-        reader = SectionReader(record, size)
+        reader = SectionReader(record, content.size)
         found: list[tuple[Section, bytes | Slice | None]] = []
         for section in self.plan.sections:
-            if content is not None and reader.needs_structure(section):
-                reader = SectionReader(record, size, await self._structure(record.uid, content))
+            if reader.needs_structure(section):
+                structure = await self._structure(record.uid, content)
+                reader = SectionReader(record, content.size, structure)
             octets = reader.find(section)
-            if isinstance(octets, Slice) and section.fields and content is not None:
+            if isinstance(octets, Slice) and section.fields:
                 octets = choose_fields(await _read(content, octets), section)
             found.append((section, None if octets is None else partial(octets, section)))
         return found
 
     def _is_damaged(self, record: Record) -> bool:
         # Every message has octets, and every header its empty line, unless the store says so.
-        if Column.CONTENT in self.plan.columns and record.content == b"":
+        if self.plan.asks_content and record.content == b"":
             return True
-        return Column.HEADER in self.plan.columns and record.header == b"" and not record.content
+        return self.plan.asks_header and record.header == b"" and not record.content
 
     async def _structure(self, uid: int, content: IContent) -> mime.Part:
         """Parse a large message; clients ask for its parts one after the other."""
@@ -194,32 +230,23 @@ class _Fetch:
         number: int,
         record: Record,
         seen_now: bool,
-        content: IContent | None,
+        content: IContent,
         found: Sequence[tuple[Section, bytes | Slice | None]],
-    ) -> int:
+    ) -> None:
         session = self.session
         session.write(self.plan.opening(number, record, seen_now))
         space = b" " if self.plan.has_items(seen_now) else b""
-        octets = 0
         for section, value in found:
             label = space + section.label
             space = b" "
             if value is None:
                 session.write(label + b" NIL")
             elif isinstance(value, Slice):
-                assert content is not None
-                octets += value.end - value.start
                 session.write(label + b" {%d}\r\n" % (value.end - value.start))
                 await self._pass_on(content, value)
             else:
-                octets += len(value)
                 session.write(label + b" " + responses.literal(value))
         session.write(b")\r\n")
-        if octets >= _PIECE or session.output_octets >= _PIECE:
-            waiting = session.drain()
-            if waiting is not None:
-                await waiting
-        return octets
 
     async def _pass_on(self, content: IContent, octets: Slice) -> None:
         position = octets.start
