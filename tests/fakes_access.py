@@ -356,19 +356,19 @@ class FakeMailbox:
 
     def listing(self) -> Deferred[Listing]:
         """The state now."""
+        return self._give(self.list_now)
 
-        def work() -> Listing:
-            box = self._box
-            unseen = [uid for uid, m in box.messages.items() if not _has(m.flags, "\\Seen")]
-            return Listing(
-                array("I", sorted(box.messages)),
-                UID(box.uid_next),
-                ModSeq(box.mod_seq),
-                tuple(box.keywords),
-                UID(min(unseen)) if unseen else None,
-            )
-
-        return self._give(work)
+    def list_now(self) -> Listing:
+        """The state, for the fakes."""
+        box = self._box
+        unseen = [uid for uid, m in box.messages.items() if not _has(m.flags, "\\Seen")]
+        return Listing(
+            array("I", sorted(box.messages)),
+            UID(box.uid_next),
+            ModSeq(box.mod_seq),
+            tuple(box.keywords),
+            UID(min(unseen)) if unseen else None,
+        )
 
     def changes(self, mod_seq: ModSeq) -> Deferred[Changes]:
         """What came after."""
@@ -396,14 +396,14 @@ class FakeMailbox:
 
     def claim_recent(self) -> Deferred[int]:
         """Which messages are new to everyone."""
+        return self._give(self.claim_now)
 
-        def work() -> int:
-            lowest = self._box.recent_from
-            if not self.read_only:
-                self._box.recent_from = self._box.uid_next
-            return lowest
-
-        return self._give(work)
+    def claim_now(self) -> int:
+        """The same, for the fakes."""
+        lowest = self._box.recent_from
+        if not self.read_only:
+            self._box.recent_from = self._box.uid_next
+        return lowest
 
     def records(self, uids: Sequence[int], columns: Column) -> Deferred[list[Record]]:
         """Those messages."""
@@ -760,6 +760,18 @@ class FakeMailAccess:
     def open(self, mailbox_id: MailboxID, read_only: bool) -> Deferred[FakeMailbox]:
         """Open one."""
         return self.answers.give(lambda: FakeMailbox(self, self.box(mailbox_id), read_only))
+
+    def select(self, name: str, read_only: bool) -> Deferred[seam.Selected]:
+        """Open one by name, with what SELECT wants to know."""
+
+        def work() -> seam.Selected:
+            box = self.named(name)
+            if box is None:
+                raise NoSuchMailbox(name)
+            mailbox = FakeMailbox(self, box, read_only)
+            return seam.Selected(mailbox, mailbox.claim_now(), mailbox.list_now())
+
+        return self.answers.give(work)
 
     def _make(self, name: str, special_use: Sequence[str] = ()) -> FakeBox:
         name = check_name(name)

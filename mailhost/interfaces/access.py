@@ -203,6 +203,22 @@ class IAppend(Interface):
         """Forget it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """
+    A mailbox that was opened for SELECT.
+
+    Args:
+        mailbox: the session closes it.
+        recent_from: as `IMailbox.claim_recent` gives it.
+        listing: made after that, so that what arrives in between is not taken for recent.
+    """
+
+    mailbox: IMailbox
+    recent_from: int
+    listing: Listing
+
+
 class IMailAccess(Interface):
     """The avatar of an account that reads mail: its mailboxes, and those shared with it."""
 
@@ -217,6 +233,9 @@ class IMailAccess(Interface):
 
     def open(mailbox_id: MailboxID, read_only: bool) -> Deferred[IMailbox]:
         """Open a mailbox for one session, NoSuchMailbox. The session closes it."""
+
+    def select(name: str, read_only: bool) -> Deferred[Selected]:
+        """Open a mailbox by name, claim what is recent, list it; at once. NoSuchMailbox."""
 
     def create(name: str, special_use: Sequence[str] = ()) -> Deferred[MailboxID]:
         """Create a mailbox and missing parents: MailboxExists, MailboxNameRefused."""

@@ -8,15 +8,18 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from mailhost.address import Address
+from mailhost.errors import NoSuchMailbox
 from mailhost.ids import new_id
 from mailhost.interfaces.access import (
     IAppend,
     IMailAccess,
     IMailbox,
+    Listing,
     MailboxFacts,
     MailboxStatus,
+    Selected,
 )
-from mailhost.storage import folders, foreign, message_changes
+from mailhost.storage import folders, foreign, message_changes, reading
 from mailhost.storage.account_store import AccountStore, Surroundings
 from mailhost.storage.append import SpooledAppend
 from mailhost.storage.folder_names import INBOX
@@ -68,6 +71,19 @@ class StoredMailAccess:
             )
 
         return self._sessions.run(self.account_id, _open, mailbox_id).addCallback(opened)
+
+    def select(self, name: str, read_only: bool) -> Deferred[Selected]:
+        """Open a mailbox by name, claim what is recent, and list it, in one trip to the pool."""
+
+        def selected(found: tuple[MailboxID, UIDValidity, int, Listing]) -> Selected:
+            mailbox_id, uid_validity, recent_from, listing = found
+            mailbox = StoredMailbox(
+                self._sessions, self.account_id, mailbox_id, uid_validity, read_only
+            )
+            return Selected(mailbox, recent_from, listing)
+
+        found = self._sessions.run(self.account_id, _select, name, read_only)
+        return found.addCallback(selected)
 
     def create(self, name: str, special_use: Sequence[str] = ()) -> Deferred[MailboxID]:
         """Create a mailbox and missing parents."""
@@ -126,6 +142,19 @@ class StoredMailAccess:
 def _status(account: AccountStore, mailbox_id: MailboxID) -> MailboxStatus:
     foreign.try_to_look(account, mailbox_id)
     return folders.status(account, mailbox_id)
+
+
+def _select(
+    account: AccountStore, name: str, read_only: bool
+) -> tuple[MailboxID, UIDValidity, int, Listing]:
+    with account.lock:
+        folder = account.database.by_name.get(name)
+        if folder is None:
+            raise NoSuchMailbox(name)
+        mailbox_id = folder.mailbox_id
+    uid_validity = _open(account, mailbox_id)
+    recent_from = reading.claim_recent(account, mailbox_id, mark=not read_only)
+    return mailbox_id, uid_validity, recent_from, reading.listing(account, mailbox_id)
 
 
 def _open(account: AccountStore, mailbox_id: MailboxID) -> UIDValidity:

@@ -39,13 +39,17 @@ from mailhost.message.search_text import searchable_header, searchable_text
 from mailhost.storage import cache_database, reading
 from mailhost.storage.account_database import Folder
 from mailhost.storage.account_store import AccountStore
-from mailhost.storage.cache_database import SearchText
+from mailhost.storage.cache_database import HEADINGS, SearchText
 from mailhost.storage.flag_words import SHIFT, system_bit
 from mailhost.storage.placing import LARGE
+from mailhost.storage.snapshot import snapshot
 from mailhost.units import MailboxID
 
 PORTION = 256
 """Messages whose texts are looked at under one hold of the lock."""
+
+HEADING_PORTION = 2000
+"""The same for the fields that are kept by themselves."""
 
 MAX_RANGES = 400
 """Ranges of UIDs that go into one query: SQLite limits the depth of an expression."""
@@ -101,17 +105,25 @@ class _Search:
                 return left - self.matching(inner, left)
             case InSet(ranges):
                 return _in_many_ranges(ranges, self._all(within))
+            case HeaderContains(name, text) if fold(text) and fold(name) in HEADINGS:
+                return self._headings(criterion, fold(name), fold(text), self._all(within))
             case _:
                 return self._scan(_matcher(criterion), self._all(within))
 
     def _all(self, within: set[int] | None) -> set[int]:
-        return self._query(All(), None) if within is None else within
+        if within is not None:
+            return within
+        with self._account.lock:
+            return set(snapshot(self._account, self._account.folder(self._mailbox_id)).uids)
 
     def _query(self, criterion: Criterion, within: set[int] | None) -> set[int]:
         if within is not None and not within:
             return set()
         with self._account.lock:
             folder = self._account.folder(self._mailbox_id)
+            found = self._in_memory(folder, criterion)
+            if found is not None:
+                return found if within is None else found & within
             condition, parameters = self._condition(criterion)
             joined = " JOIN message m ON m.id = p.message" if "m." in condition else ""
             rows = self._account.database.connection.execute(
@@ -120,6 +132,16 @@ class _Search:
             )
             found = set(chain.from_iterable(rows))
         return found if within is None else found & within
+
+    def _in_memory(self, folder: Folder, criterion: Criterion) -> set[int] | None:
+        match criterion:
+            case HasFlag(flag) if bit := system_bit(flag):
+                return snapshot(self._account, folder).with_bit(bit, True)
+            case Not(HasFlag(flag)) if bit := system_bit(flag):
+                return snapshot(self._account, folder).with_bit(bit, False)
+            case All() | And(()):
+                return set(snapshot(self._account, folder).uids)
+        return None
 
     def _condition(self, criterion: Criterion) -> tuple[str, list[int]]:
         match criterion:
@@ -167,6 +189,30 @@ class _Search:
         if not numbers:
             return "0", []
         return f"p.flags >> {SHIFT} IN ({','.join('?' * len(numbers))})", numbers
+
+    def _headings(
+        self, criterion: Criterion, name: str, needle: str, candidates: Collection[int]
+    ) -> set[int]:
+        ordered = sorted(candidates)
+        found: set[int] = set()
+        absent: list[int] = []
+        for start in range(0, len(ordered), HEADING_PORTION):
+            portion = ordered[start : start + HEADING_PORTION]
+            with self._account.lock:
+                folder = self._account.folder(self._mailbox_id)
+                rows = cache_database.headings(
+                    self._account.database.connection,
+                    portion[0],
+                    portion[-1],
+                    folder.row,
+                    name,
+                    needle,
+                )
+            found.update([uid for uid, message in rows if message is not None])
+            absent += [uid for uid, message in rows if message is None]
+        found.intersection_update(candidates)
+        missing = set(candidates).intersection(absent)
+        return found | self._scan(_matcher(criterion), missing) if missing else found
 
     def _scan(self, matches: _Matcher, candidates: Collection[int]) -> set[int]:
         ordered = sorted(candidates)

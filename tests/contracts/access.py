@@ -39,6 +39,8 @@ from mailhost.errors import (
     NoSuchMailbox,
 )
 from mailhost.interfaces.access import Column, FlagOperation, IMailAccess, IMailbox
+from mailhost.message.digest import USUAL_FIELDS
+from mailhost.message.headers import select_fields
 from mailhost.units import MailboxID, ModSeq
 
 DATE = 1_700_000_000
@@ -318,6 +320,33 @@ class MailAccessContract:
         self.assertEqual(self.got(self.box().claim_recent()), 1)
         self.assertEqual(self.got(self.box().claim_recent()), 2)
         self.assertEqual(self.got(self.access.status(self.names()["INBOX"])).recent, 0)
+
+    def test_select_opens_claims_and_lists(self) -> None:
+        """SELECT's one call is the same as finding, opening, claiming and listing."""
+        self.add(flags=("\\Seen",))
+        self.add()
+        self.refused(self.access.select("Nowhere", False), NoSuchMailbox)
+        looked = self.got(self.access.select("INBOX", True))
+        self.assertEqual((looked.recent_from, looked.mailbox.read_only), (1, True))
+        chosen = self.got(self.access.select("INBOX", False))
+        self.assertEqual(chosen.mailbox.mailbox_id, self.names()["INBOX"])
+        self.assertEqual(chosen.mailbox.uid_validity, self.box().uid_validity)
+        self.assertEqual((chosen.recent_from, list(chosen.listing.uids)), (1, [1, 2]))
+        self.assertEqual((chosen.listing.first_unseen, chosen.listing.uid_next), (2, 3))
+        self.assertEqual(self.got(self.access.select("INBOX", False)).recent_from, 3)
+        looked.mailbox.close()
+
+    def test_usual_fields(self) -> None:
+        """The usual header fields are given as they stand, of messages near and far apart."""
+        for _ in range(4):
+            self.add(MESSAGE)
+        self.got(self.box().expunge([2], marked=False))
+        for uids in ([1], [3, 4], [1, 3, 4], [1, 4]):
+            records = self.got(self.box().records(uids, Column.USUAL_FIELDS))
+            self.assertEqual([record.uid for record in records], uids)
+            (whole,) = self.got(self.box().records([1], Column.HEADER))
+            wanted = select_fields(whole.header, USUAL_FIELDS)
+            self.assertEqual({record.header for record in records}, {wanted})
 
     # Flags
 

@@ -11,6 +11,7 @@ from mailhost.message.headers import (
     MAX_FIELDS,
     Header,
     decode_text,
+    field_selector,
     fold,
     header_end,
     select_fields,
@@ -74,6 +75,13 @@ class HeaderTests(SynchronousTestCase):
         )
         self.assertEqual(select_fields(BLOCK, {b"none"}), b"\r\n")
         self.assertEqual(select_fields(b"To: x", {b"to"}), b"To: x\r\n\r\n")
+
+    def test_field_selector(self) -> None:
+        """A selector finds in a block of fields what `select_fields` finds."""
+        for block in (BLOCK, b"\r\n", b"To: x\r\nto: y\r\n\r\n", b"From: a\r\n to: b\r\n\r\n"):
+            for names in ({b"to", b"subject"}, {b"from"}, {b"none", b"x-a.b"}):
+                select = field_selector(frozenset(names))
+                self.assertEqual(select(block), select_fields(block, names))
 
     def test_a_million_fields(self) -> None:
         """Only so many fields are looked at, in little time (R-26)."""

@@ -14,25 +14,18 @@ async def _open(session: IMAPSession, command: grammar.Select, read_only: bool) 
         # Whatever becomes of the new one, the old one is closed (RFC 9051 6.3.2).
         session.close_mailbox()
         session.write(b"* OK [CLOSED] The previous mailbox is closed\r\n")
-    mailbox_id = await session.mailbox_id(command.mailbox)
-    mailbox = await session.mail().open(mailbox_id, read_only)
-    try:
-        # Recent messages are claimed first: what arrives in between is new to the next session.
-        recent_from = await mailbox.claim_recent()
-        listing = await mailbox.listing()
-    except BaseException:
-        mailbox.close()
-        raise
+    selected = await session.mail().select(command.mailbox, read_only)
+    listing = selected.listing
     if command.condstore:
         session.enable_condstore()
-    session.open_mailbox(mailbox, View(listing, recent_from))
+    session.open_mailbox(selected.mailbox, View(listing, selected.recent_from))
     _describe(session, listing)
     facts = session.connection.facts()
     session.log.info(
         event="imap.mailbox.selected",
         session=facts.session,
         account=session.account,
-        mailbox_id=mailbox_id,
+        mailbox_id=selected.mailbox.mailbox_id,
         messages=len(listing.uids),
         read_only=read_only,
     )
