@@ -13,11 +13,15 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from mailhost.errors import SyntaxFault
 from mailhost.interfaces.access import Changes, Listing
 from mailhost.units import ModSeq
 from mailhost.wire.imap.sequence_set import STAR, SequenceSet
+
+_FEW = 8
+"""One of so many is looked for by itself; of more than that a table is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,10 @@ class View:
         # The usual case, a run of neighbours, costs one comparison of memory.
         if self.uids[at : at + len(uids)] == array("I", uids):
             return range(at + 1, at + len(uids) + 1)
-        return [self.number(uid) for uid in uids]
+        if len(uids) * _FEW < len(self.uids):
+            return [self.number(uid) for uid in uids]
+        places = dict(zip(self.uids, count(1)))
+        return [places.get(uid, 0) for uid in uids]
 
     def select(self, numbers: SequenceSet, uid: bool) -> array[int]:
         """

@@ -98,6 +98,14 @@ class ViewTests(SynchronousTestCase):
         spans = view.ranges(sequence_set.SequenceSet(tuple(ranges)), True)
         self.assertEqual([u for u in uids if any(a <= u <= b for a, b in spans)], expected)
 
+    def test_numbers_of_runs_of_few_and_of_many(self) -> None:
+        """However they are looked up, UIDs have their numbers, and 0 where there is none."""
+        uids = list(range(1, 200, 2))
+        view = View(listing(uids), 1)
+        for asked in ([], uids, uids[3:9], [5, 6, 199], uids[::2], list(range(1, 150))):
+            expected = [uids.index(uid) + 1 if uid in uids else 0 for uid in asked]
+            self.assertEqual(list(view.numbers(asked)), expected)
+
     def test_sequence_numbers_must_exist(self) -> None:
         """Beyond the last is a fault, except through a star."""
         view = View(listing([4, 7, 9]), 1)

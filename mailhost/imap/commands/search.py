@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import compress
 
 from mailhost.errors import MailhostError
 from mailhost.imap.entry import Answer, CommandEntry, State, offered
@@ -30,7 +31,10 @@ async def run(session: IMAPSession, command: grammar.Search) -> Answer:
     if wants_mod_seq:
         session.enable_condstore()
     # What came or went since the client was told is not there for it.
-    uids = [uid for uid in found if view.number(uid)]
+    uids: Sequence[int] = found
+    known = view.numbers(found)
+    if not all(known):
+        uids = list(compress(found, known))
     if returns is None:
         mod_seq = await _highest(session, uids) if wants_mod_seq else None
         numbers = uids if command.uid else view.numbers(uids)
@@ -65,19 +69,19 @@ def _results(
     return results
 
 
-def _ends(uids: list[int], returns: SearchReturn) -> list[int]:
-    chosen = uids[:1] if SearchReturn.MIN in returns else []
-    return chosen + (uids[-1:] if SearchReturn.MAX in returns else [])
+def _ends(uids: Sequence[int], returns: SearchReturn) -> list[int]:
+    chosen = list(uids[:1]) if SearchReturn.MIN in returns else []
+    return chosen + (list(uids[-1:]) if SearchReturn.MAX in returns else [])
 
 
-def _saved(uids: list[int], returns: SearchReturn) -> array[int]:
+def _saved(uids: Sequence[int], returns: SearchReturn) -> array[int]:
     # RFC 5182 2.4: with only MIN or MAX just these are kept.
     if returns & (SearchReturn.ALL | SearchReturn.COUNT) or returns == SearchReturn.SAVE:
         return array("I", uids)
     return array("I", sorted(set(_ends(uids, returns))))
 
 
-def _named(uids: list[int], returns: SearchReturn) -> list[int]:
+def _named(uids: Sequence[int], returns: SearchReturn) -> Sequence[int]:
     # RFC 7162 3.1.5 (of RFC 4731 3.2): with only MIN or MAX the mod-sequence is that of these.
     if returns & (SearchReturn.ALL | SearchReturn.COUNT):
         return uids
