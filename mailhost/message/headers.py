@@ -148,7 +148,7 @@ def field_selector(names: frozenset[bytes]) -> Callable[[bytes], bytes]:
     """
     choices = b"|".join(map(re.escape, sorted(names)))
     # Case is ignored in the names alone: twice as fast as in the whole.
-    pattern = re.compile(rb"^(?i:%b)[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?" % choices, re.MULTILINE)
+    pattern = re.compile(rb"^(?i:%b)[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*\n?" % choices, re.MULTILINE)
 
     def select(block: bytes) -> bytes:
         chosen = pattern.findall(block)
