@@ -223,7 +223,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--mails", type=int, default=10_000)
-    parser.add_argument("--only", default="", help="cells whose name contains this")
+    parser.add_argument(
+        "--only", default="", help="cells whose name contains this (reading: or one of these)"
+    )
     parser.add_argument("--where", default="", help="directory to use instead of a new ext4 image")
     options = parser.parse_args()
     with _place(options.where) as base:

@@ -41,5 +41,5 @@ class IMAPSettings:
     output_timeout: float = 300.0
     max_bad_commands: int = 20
     max_failed_logins: int = 5
-    portion: int = 500
+    portion: int = 1000
     content_portion: int = 16
