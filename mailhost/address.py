@@ -59,11 +59,6 @@ class Address:
         return _parse(text)
 
     @property
-    def is_literal(self) -> bool:
-        """Whether the domain is an address literal."""
-        return self.domain.startswith("[")
-
-    @property
     def is_ascii(self) -> bool:
         """Whether the address can be sent without SMTPUTF8."""
         return self.local_part.isascii()

@@ -9,7 +9,7 @@ temporary error.
 
 from __future__ import annotations
 
-from mailhost.reply import DeliveryStatus, Reply
+from mailhost.reply import Reply
 
 
 class MailhostError(Exception):
@@ -37,14 +37,6 @@ class Refusal(MailhostError):
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
         self.reply = reply
-
-
-class DeliveryFailure(MailhostError):
-    """A delivery attempt failed for every recipient alike; `status` says how."""
-
-    def __init__(self, status: DeliveryStatus) -> None:
-        super().__init__(str(status))
-        self.status = status
 
 
 class StorageError(MailhostError):

@@ -138,10 +138,6 @@ class View:
             if exists
         ]
 
-    def is_recent(self, uid: int) -> bool:
-        """Whether the message is recent in this session."""
-        return uid >= self.recent_from
-
     def told(self, changed: Iterable[tuple[int, tuple[str, ...], int]]) -> None:
         """Note flag changes that the client knows of, so that `merge` does not repeat them."""
         for uid, _, mod_seq in changed:

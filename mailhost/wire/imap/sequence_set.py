@@ -52,10 +52,6 @@ class SequenceSet:
                 merged.append((low, high))
         return merged
 
-    def has_star(self) -> bool:
-        """Whether ``*`` is in it."""
-        return any(STAR in pair for pair in self.ranges)
-
     def encode(self) -> bytes:
         """Return the set as it is written."""
         if self.saved:
