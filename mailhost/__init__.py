@@ -23,11 +23,12 @@ Three objects make a protocol: a receiver that knows the grammar and no meaning 
 session that knows the meaning and no socket, and a Twisted protocol that moves octets between
 them. A session answers with a value, or with a Deferred, and only the latter stops the stream.
 
-Imports go downward: `address`, `reply`, `errors`, `units`, `ids`, `criteria`; then `wire`,
-`message`, `interfaces`, `files`; then `dns`, `directory`, `storage`, `queue`, `database`; then
-`smtp`, `imap`, `pop3`, `relay`; then `config`, `observe`, `tls`, `control`, `service`; then `tap`
-and `admin`. The table stands in ``tests/test_layering.py``, which enforces it. Neighbours know one
-another by `interfaces`; only `service` knows them all.
+Imports go downward: `address`, `reply`, `errors`, `units`, `ids`, `criteria`, `neighbourhood`;
+then `wire`, `message`, `interfaces`, `files`, `channel_binding`, `sending`; then `database`,
+`dns`, `directory`, `storage`, `queue`; then `smtp`, `imap`, `pop3`, `relay`; then `config`,
+`observe`, `tls`, `control`, `sockets`, `welcome`, `service`; then `tap` and `admin`. The table
+stands in ``tests/test_layering.py``, which enforces it. Neighbours know one another by
+`interfaces`; only `service` knows them all.
 """
 
 __version__ = "0.1.0.dev0"
