@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -30,15 +31,20 @@ PORTS = {
 
 
 def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
-    """Return that many TCP ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((address, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """
+    Return that many TCP ports that nobody listens on now.
+
+    They are below those that the system gives to outgoing connections, of which one could take a
+    port before the server does.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = random.SystemRandom().randint(10_240, 32_000)
+        with socket.socket() as each, contextlib.suppress(OSError):
+            each.bind((address, port))
+            if port not in found:
+                found.append(port)
+    return found
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
