@@ -408,6 +408,11 @@ class Login:
         "Offer SCRAM-SHA-256 beside PLAIN and LOGIN.",
         default=True,
     )
+    channel_binding: bool = setting(
+        "Offer SCRAM-SHA-256-PLUS inside TLS, which finds out somebody in the middle. Some clients\n"
+        "choose it and fail: mutt 2.2 with GNU SASL cannot send mail then.",
+        default=True,
+    )
     password_threads: int = setting(
         "Threads that check passwords; each uses 19 MiB while it does.",
         low=1,

@@ -61,6 +61,7 @@ class Authenticator:
         scram: gives verifiers; None switches SCRAM off.
         limits: says how long failures wait.
         clock: waits.
+        channel_binding: offer the -PLUS variants of SCRAM inside TLS.
     """
 
     log = Logger()
@@ -72,10 +73,13 @@ class Authenticator:
         scram: SCRAMCredentials | None,
         limits: LoginLimits,
         clock: IReactorTime,
+        *,
+        channel_binding: bool = True,
     ) -> None:
         self.portal = portal
         self.source = source
         self.scram = scram
+        self.channel_binding = channel_binding
         self._limits = limits
         self._clock = clock
 
@@ -87,8 +91,11 @@ class Authenticator:
             name
             for name in sasl.SERVER_MECHANISMS
             if (self.scram is not None or not name.startswith(b"SCRAM-"))
-            and (facts.channel_bindings or not name.endswith(b"-PLUS"))
+            and (self._bindings(facts) or not name.endswith(b"-PLUS"))
         )
+
+    def _bindings(self, facts: ConnectionFacts) -> tuple[tuple[str, bytes], ...]:
+        return facts.channel_bindings if self.channel_binding else ()
 
     def begin(
         self, mechanism: bytes, facts: ConnectionFacts, interface: Any
@@ -98,7 +105,7 @@ class Authenticator:
         if name not in self.mechanisms(facts):
             return None
         # RFC 5802 6: only what is advertised can have been removed by somebody in the middle.
-        bindings = dict(facts.channel_bindings)
+        bindings = dict(self._bindings(facts))
         exchange = sasl.server_mechanism(name, bindings)
         if exchange is None:
             return None

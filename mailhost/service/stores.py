@@ -229,7 +229,12 @@ class Stores:
         scram = SCRAMCredentials(self.directory, time.time) if login.scram else None
         self._login_limits = LoginLimits(self._reactor, failures=self._config.limits.login_failures)
         self.authenticator = Authenticator(
-            portal, self.directory, scram, self._login_limits, self._reactor
+            portal,
+            self.directory,
+            scram,
+            self._login_limits,
+            self._reactor,
+            channel_binding=login.channel_binding,
         )
         self.administration = Administration(self.directory, self.queue)
 

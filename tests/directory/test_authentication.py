@@ -227,6 +227,16 @@ class OfferTests(LoginTestCase):
         self.assertEqual(self.authenticator.mechanisms(TLS), MECHANISMS[2:])
         self.assertIsNone(self.authenticator.begin(b"SCRAM-SHA-256", TLS, IMailAccess))
 
+    def test_channel_binding_switched_off(self) -> None:
+        """Then -PLUS is not offered, and a client that says so with ``y`` is right to."""
+        self.authenticator.channel_binding = False
+        self.assertEqual(self.authenticator.mechanisms(TLS), MECHANISMS[1:])
+        self.assertIsNone(self.authenticator.begin(b"SCRAM-SHA-256-PLUS", TLS, IMailAccess))
+        exchange = self.authenticator.begin(b"SCRAM-SHA-256", TLS, IMailAccess)
+        assert exchange is not None
+        answer = self.now(exchange.respond(b"y,,n=ann@example.org,r=x"))
+        self.assertIsInstance(answer, Challenge)
+
     def test_names_are_caseless_and_closed(self) -> None:
         """Any case is understood; nothing but the table is."""
         self.assertIsNotNone(self.authenticator.begin(b"plain", TLS, IMailAccess))
