@@ -409,8 +409,8 @@ class Login:
         default=True,
     )
     channel_binding: bool = setting(
-        "Offer SCRAM-SHA-256-PLUS inside TLS, which finds out somebody in the middle. Some clients\n"
-        "choose it and fail: mutt 2.2 with GNU SASL cannot send mail then.",
+        "Offer SCRAM-SHA-256-PLUS inside TLS, which finds out somebody in the middle. Some\n"
+        "clients choose it and fail: mutt 2.2 with GNU SASL cannot send mail then.",
         default=True,
     )
     password_threads: int = setting(
