@@ -18,6 +18,7 @@ import pwd
 import shutil
 import smtplib
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -118,7 +119,15 @@ class Postfix:
         """Start it and return when it greets."""
         program = self.program()
         self._write()
-        self._command(program, "start", START_LIMIT)
+        for attempt in (1, 2, 3):
+            try:
+                self._command(program, "start", START_LIMIT)
+                break
+            except AssertionError:
+                # Right after a stop a process of its own may still hold the port or its lock.
+                if attempt == 3:
+                    raise
+                time.sleep(2)
         try:
             wait_for(self._greets, START_LIMIT, f"postfix greeting; {self.log()}")
         except AssertionError:
