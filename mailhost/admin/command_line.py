@@ -22,6 +22,7 @@ import os
 import platform
 import sys
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -110,7 +111,7 @@ class CommandOptions(usage.Options):
             raise usage.UsageError(f"{before}a command is needed: {known}")
 
 
-class Leaf(CommandOptions):
+class Leaf(CommandOptions, ABC):
     """A command. `run` performs it and returns its exit status."""
 
     def parseOptions(self, options: list[str] | None = None) -> None:
@@ -136,9 +137,9 @@ class Leaf(CommandOptions):
         """The configuration that is meant; ConfigError."""
         return locate(self.chosen("config"), around.environ, around.system_file)
 
+    @abstractmethod
     def run(self, around: Surroundings) -> int:
         """Do it; raises what `failure_of` knows."""
-        raise NotImplementedError
 
     def write(self, around: Surroundings, text: str, document: object) -> None:
         """Show a result."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,14 +23,14 @@ def at(text: str) -> Address:
     return Address.parse(text)
 
 
-class DirectoryContract:
+class DirectoryContract(ABC):
     """Mix into a SynchronousTestCase that has `make_directory`."""
 
     directory: Any
 
+    @abstractmethod
     def make_directory(self, names: OwnNames) -> Any:
         """Return an empty directory."""
-        raise NotImplementedError
 
     def setUp(self) -> None:
         self.directory = self.make_directory(HOSTS)

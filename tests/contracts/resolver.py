@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -20,15 +21,16 @@ NAMES = {"192.0.2.1": ["a.two.example"]}
 FAILING = ["broken.example"]
 
 
-class ResolverContract:
+class ResolverContract(ABC):
     """
     Mix into a test case and define `resolver`.
 
     It returns a resolver that knows the tables above, and nothing of any other name.
     """
 
+    @abstractmethod
     def resolver(self) -> IResolver:
-        raise NotImplementedError
+        """Return a resolver that knows the tables above."""
 
     def answer(self, deferred: Deferred[Answer]) -> Answer:
         """Return the result; a subclass may have to move its network first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,7 +14,7 @@ from mailhost.interfaces.spool import Envelope, ISpool, ISpoolWriter, LocalTarge
 from mailhost.units import AccountID, QueueID
 
 
-class SpoolContract:
+class SpoolContract(ABC):
     """
     A mixin for `SynchronousTestCase`.
 
@@ -22,17 +23,17 @@ class SpoolContract:
 
     spool: Any
 
+    @abstractmethod
     def settle(self) -> None:
         """Let everything that waits happen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kept(self) -> dict[str, bytes]:
         """Return prefix and content of every message that was kept, by queue id."""
-        raise NotImplementedError
 
+    @abstractmethod
     def break_commits(self, error: Exception | None) -> None:
         """Make commits fail with an error of that class, or work again."""
-        raise NotImplementedError
 
     def envelope(self, queue_id: str) -> Envelope:
         """Return an envelope for one mailbox here."""
