@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from mailhost.address import Address
-from mailhost.directory.recipient_policy import Ruling, refusal
+from mailhost.directory.recipient_policy import Ruling, refusal, when_classified
 from mailhost.interfaces.directory import AddressClass, Classification, IDirectory, IRecipientPolicy
 from mailhost.interfaces.login import ISubmission
 from mailhost.interfaces.spool import LocalTarget, Recipient
@@ -39,10 +39,9 @@ class CapturePolicy:
         self, forward_path: Address, submission: ISubmission | None
     ) -> Ruling | Deferred[Ruling]:
         """Accept the recipient with local places only, or refuse it with a reply."""
-        found = self._directory.classify(forward_path)
-        if isinstance(found, Deferred):
-            return found.addCallback(self._rule, forward_path, submission)
-        return self._rule(found, forward_path, submission)
+        return when_classified(
+            self._directory, forward_path, lambda found: self._rule(found, forward_path, submission)
+        )
 
     def _rule(
         self, found: Classification, forward_path: Address, submission: ISubmission | None
@@ -55,10 +54,9 @@ class CapturePolicy:
             return kept
         if submission is not None:
             return _with(kept, (LocalTarget(submission.account_id),), outside)
-        takers = self._directory.classify(self._taker)
-        if isinstance(takers, Deferred):
-            return takers.addCallback(lambda found: _with(kept, found.local, outside))
-        return _with(kept, takers.local, outside)
+        return when_classified(
+            self._directory, self._taker, lambda takers: _with(kept, takers.local, outside)
+        )
 
 
 def _with(kept: Recipient, takers: tuple[LocalTarget, ...], outside: tuple[Address, ...]) -> Ruling:

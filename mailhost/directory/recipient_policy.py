@@ -9,6 +9,7 @@ them (R-73). What is refused is refused at RCPT, never bounced later (R-74).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -40,6 +41,18 @@ def refusal(address_class: AddressClass, *, disabled_is_temporary: bool = False)
     return UNKNOWN
 
 
+def when_classified(
+    directory: IDirectory,
+    address: Address,
+    rule: Callable[[Classification], Ruling | Deferred[Ruling]],
+) -> Ruling | Deferred[Ruling]:
+    """Return what the rule makes of an address's class, at once if the directory knows at once."""
+    found = directory.classify(address)
+    if isinstance(found, Deferred):
+        return found.addCallback(rule)
+    return rule(found)
+
+
 @implementer(IRecipientPolicy)
 class RecipientPolicy:
     """
@@ -58,10 +71,9 @@ class RecipientPolicy:
         self, forward_path: Address, submission: ISubmission | None
     ) -> Ruling | Deferred[Ruling]:
         """Accept the recipient with what it expands to, or refuse it with a reply."""
-        found = self._directory.classify(forward_path)
-        if isinstance(found, Deferred):
-            return found.addCallback(self._rule, forward_path, submission)
-        return self._rule(found, forward_path, submission)
+        return when_classified(
+            self._directory, forward_path, lambda found: self._rule(found, forward_path, submission)
+        )
 
     def _rule(
         self, found: Classification, forward_path: Address, submission: ISubmission | None
